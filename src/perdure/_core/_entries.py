@@ -1,0 +1,138 @@
+"""Journal entries: what was asked (commands) and what the world answered (notifications).
+
+The journal of an invocation is a sequence of *activations*. Each is one notification, stamped with
+the time of its delivery, followed by the commands the handler issued until it was idle again.
+Every entry has an index, counted from 0 over the whole journal; the index of a command is the
+identity of the operation it began, and notifications name it in ``ref``.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from typing import NamedTuple
+
+LOGIC_VERSION = 1
+"""What replay does. Raised only after released readers understand the new behaviour."""
+
+PAYLOAD_KEPT_MAX = 4096
+"""Bytes of a compared payload that the entry itself keeps; longer ones leave digest and length."""
+
+
+class Kind(enum.IntEnum):
+    """The numbers are the journal format: never reused, never renumbered."""
+
+    # Notifications: the world answers. Each begins an activation; time_ms is its delivery.
+    START = 1  # ref: logic version; name: Python minor version
+    STEP_DONE = 2
+    TIMER_FIRED = 3
+    PROMISE_DONE = 4
+
+    # Commands: the handler asks.
+    OUTPUT = 32
+    RUN = 33
+    TIMER = 34  # time_ms: the deadline
+    PROMISE_AWAIT = 35
+    CANCEL = 36  # ref: the operation that ends
+    # Commands that complete within their activation: the answer is in the entry itself.
+    PROMISE_PEEK = 48
+    PROMISE_RESOLVE = 49
+    PROMISE_REJECT = 50
+    STATE_GET = 51
+    STATE_KEYS = 52
+    STATE_SET = 53
+    STATE_CLEAR = 54
+    STATE_CLEAR_ALL = 55
+
+
+FIRST_COMMAND = Kind.OUTPUT
+
+
+class Flag(enum.IntFlag):
+    FAILED = 1  # the payload is an encoded failure
+    DIGEST = 2  # the payload is BLAKE2b-128 and length of the real one
+    REFUSED = 4  # the command had no effect: the promise was completed before
+
+
+class Entry(NamedTuple):
+    """One journal entry, in the field order of the codec; zero and '' stand for 'none'."""
+
+    kind: int
+    ref: int = 0
+    name: str = ""
+    payload: bytes | None = None
+    time_ms: int = 0
+    site: int = 0
+    flags: int = 0
+
+
+def kept(entry: Entry) -> Entry:
+    """The form of *entry* that the journal keeps: long compared payloads as digest and length."""
+    payload = entry.payload
+    if payload is None or len(payload) <= PAYLOAD_KEPT_MAX or entry.kind not in COMPARED:
+        return entry
+    return entry._replace(payload=digest(payload), flags=entry.flags | Flag.DIGEST)
+
+
+def digest(payload: bytes) -> bytes:
+    """16 bytes of BLAKE2b and the length, 8 bytes big-endian."""
+    return hashlib.blake2b(payload, digest_size=16).digest() + len(payload).to_bytes(8, "big")
+
+
+COMPARED = frozenset({Kind.PROMISE_RESOLVE, Kind.PROMISE_REJECT, Kind.STATE_SET})
+"""Commands whose payload replay compares."""
+
+_WORDS = {
+    Kind.START: "start",
+    Kind.STEP_DONE: "step done",
+    Kind.TIMER_FIRED: "timer fired",
+    Kind.PROMISE_DONE: "promise completed",
+    Kind.OUTPUT: "return",
+    Kind.RUN: "step",
+    Kind.TIMER: "timer",
+    Kind.PROMISE_AWAIT: "wait for promise",
+    Kind.CANCEL: "cancel",
+    Kind.PROMISE_PEEK: "peek at promise",
+    Kind.PROMISE_RESOLVE: "resolve promise",
+    Kind.PROMISE_REJECT: "reject promise",
+    Kind.STATE_GET: "get state",
+    Kind.STATE_KEYS: "list state keys",
+    Kind.STATE_SET: "set state",
+    Kind.STATE_CLEAR: "clear state",
+    Kind.STATE_CLEAR_ALL: "clear all state",
+}
+
+
+def word(kind: int) -> str:
+    """The term of *kind* for people."""
+    return _WORDS[Kind(kind)] if kind in _WORDS else f"entry kind {kind}"
+
+
+def describe(entry: Entry) -> str:
+    """One line for people: ``step 'charge card'``."""
+    text = word(entry.kind)
+    if entry.name and entry.kind != Kind.START:
+        text += f" {entry.name!r}"
+    if entry.kind == Kind.CANCEL or (entry.ref and entry.kind < FIRST_COMMAND and entry.kind > 1):
+        text += f" of entry {entry.ref}"
+    return text
+
+
+def encode_names(names: list[str]) -> bytes:
+    """State keys as one payload: each as 2 bytes of length, big-endian, and its UTF-8."""
+    parts: list[bytes] = []
+    for name in names:
+        raw = name.encode()
+        parts += (len(raw).to_bytes(2, "big"), raw)
+    return b"".join(parts)
+
+
+def decode_names(payload: bytes) -> list[str]:
+    """The inverse of :func:`encode_names`."""
+    names: list[str] = []
+    position = 0
+    while position < len(payload):
+        length = int.from_bytes(payload[position : position + 2], "big")
+        names.append(payload[position + 2 : position + 2 + length].decode())
+        position += 2 + length
+    return names

@@ -1,0 +1,302 @@
+"""The deterministic event loop on which handlers run.
+
+Theory of operation. One invocation has one loop. It is a FIFO of ready callbacks and nothing else:
+no selector, no threads, no clock. ``run_until_idle`` runs callbacks until none is left; whatever
+the handler then waits for is an operation in the journal. ``time()`` is the recorded time of the
+activation, ``call_later`` issues a durable timer. Everything that would reach the outside raises.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import sys
+from asyncio import AbstractEventLoop, Handle, TimerHandle
+from asyncio import _get_running_loop as get_running_loop
+from asyncio import _set_running_loop as set_running_loop
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from typing import Any, Protocol
+
+from perdure._core._signals import Halted
+from perdure._core._task import LoopFuture, LoopTask, is_coroutine
+from perdure.errors import NondeterministicOperationError
+
+CALLBACKS_MAX = 100_000
+"""Callbacks one activation may run before it counts as a handler that never goes idle."""
+
+
+class TimerPort(Protocol):
+    """Where the loop gets durable timers from: the machine."""
+
+    def start_timer(self, deadline_ms: int, fire: Callable[[], None]) -> Callable[[], None]:
+        """Issue a timer that calls *fire* when delivered; returns what cancels it."""
+        ...
+
+
+class ReadyHandle(Handle):
+    """A handle without asyncio's debug bookkeeping, which costs more than the callback."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: AbstractEventLoop,
+        context: contextvars.Context | None,
+    ) -> None:
+        self._callback = callback  # type: ignore[misc]
+        self._args = args  # type: ignore[misc]
+        self._loop = loop  # type: ignore[misc]
+        self._context = contextvars.copy_context() if context is None else context  # type: ignore[misc]
+        self._cancelled = False
+        self._repr = None  # type: ignore[misc]
+
+
+class DurableTimerHandle(TimerHandle):
+    """The handle of ``call_later``: cancelling it ends the durable timer."""
+
+    _end: Callable[[], None] | None = None  # set while the timer is outstanding
+
+
+class DeterministicLoop(AbstractEventLoop):
+    """An event loop whose behaviour depends only on what is delivered to it, in which order."""
+
+    def __init__(self, timers: TimerPort, report: Callable[[dict[str, Any]], None]) -> None:
+        self._timers = timers
+        self._report = report  # told what asyncio would give its exception handler
+        self._ready: deque[Handle] = deque()
+        self._tasks: dict[int, LoopTask] = {}  # unfinished, in creation order
+        self._generators: list[AsyncGenerator[Any, Any]] = []  # begun, in that order
+        self._generators_prune_at = 64
+        self._number = 0  # of futures and tasks made so far
+        self._time_ms = 0
+        self._running = False
+        self._inert = False  # closed: nothing user code asks for happens any more
+
+    # -- driving ----------------------------------------------------------------------------
+
+    def set_time_ms(self, time_ms: int) -> None:
+        assert time_ms >= self._time_ms, "the clock of an invocation never goes back"
+        self._time_ms = time_ms
+
+    def run_until_idle(self) -> bool:
+        """Run ready callbacks until none is left; False if it does not come to an end."""
+        ready = self._ready
+        left = CALLBACKS_MAX
+        with_outer = self._enter()
+        try:
+            while ready:
+                handle = ready.popleft()
+                if handle._cancelled:  # type: ignore[attr-defined]
+                    continue
+                if not left:
+                    ready.appendleft(handle)
+                    return False
+                left -= 1
+                try:
+                    handle._context.run(handle._callback, *handle._args)  # type: ignore[attr-defined]
+                except (KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException as error:
+                    self.call_exception_handler(
+                        {"message": f"Exception in callback {handle!r}", "exception": error}
+                    )
+            return True
+        finally:
+            self._leave(with_outer)
+
+    def _enter(self) -> tuple[AbstractEventLoop | None, Any]:
+        outer = get_running_loop(), sys.get_asyncgen_hooks()
+        set_running_loop(self)
+        sys.set_asyncgen_hooks(firstiter=self._generator_begun, finalizer=_keep_unfinalized)
+        self._running = True
+        return outer
+
+    def _leave(self, outer: tuple[AbstractEventLoop | None, Any]) -> None:
+        self._running = False
+        loop, hooks = outer
+        sys.set_asyncgen_hooks(*hooks)
+        set_running_loop(loop)
+
+    def halt(self) -> None:
+        """Drop what is ready: the invocation can not go on."""
+        self._ready.clear()
+
+    def next_callback(self) -> Handle | None:
+        return self._ready[0] if self._ready else None
+
+    def evict(self) -> list[str]:
+        """Close every coroutine, last made first; complaints about those that resisted."""
+        self._inert = True
+        self._ready.clear()
+        complaints: list[str] = []
+        outer = self._enter()
+        try:
+            for task in reversed(list(self._tasks.values())):
+                complaint = task.close_coroutine()
+                if complaint:
+                    complaints.append(complaint)
+            for generator in reversed(self._generators):
+                try:
+                    generator.aclose().send(None)
+                except (StopIteration, StopAsyncIteration, Halted):
+                    continue
+                except (KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException as error:
+                    complaints.append(f"async generator {generator!r}: {error!r}")
+        finally:
+            self._leave(outer)
+        self._tasks.clear()
+        self._generators.clear()
+        self._ready.clear()
+        return complaints
+
+    def _generator_begun(self, generator: AsyncGenerator[Any, Any]) -> None:
+        # Held until the invocation ends: finalized by the garbage collector, its clean-up would
+        # run at a moment no replay could repeat.
+        if len(self._generators) >= self._generators_prune_at:
+            self._generators = [g for g in self._generators if g.ag_frame is not None]
+            self._generators_prune_at = max(64, 2 * len(self._generators))
+        self._generators.append(generator)
+
+    # -- the interface of an event loop -----------------------------------------------------
+
+    def call_soon(
+        self,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> Handle:
+        handle = ReadyHandle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> TimerHandle:
+        return self.call_at(self._time_ms / 1000 + delay, callback, *args, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> TimerHandle:
+        handle = DurableTimerHandle(when, callback, args, self, context)
+        # Rounded to the microsecond first: 1700000000.123 + 0.001 must not become .125.
+        deadline_ms = math.ceil(round(when * 1_000_000) / 1000)
+        if deadline_ms <= self._time_ms:
+            self._ready.append(handle)
+            return handle
+
+        def fire() -> None:
+            handle._end = None
+            self._ready.append(handle)
+
+        handle._end = self._timers.start_timer(deadline_ms, fire)
+        return handle
+
+    def _timer_handle_cancelled(self, handle: DurableTimerHandle) -> None:
+        end, handle._end = handle._end, None
+        if end is not None and not self._inert:
+            end()
+
+    def time(self) -> float:
+        return self._time_ms / 1000
+
+    def create_future(self) -> LoopFuture:
+        future = LoopFuture(loop=self)
+        self._number += 1
+        future._number = self._number
+        return future
+
+    def next_number(self) -> int:
+        """A hash for something of this invocation that is neither task nor loop future."""
+        self._number += 1
+        return self._number
+
+    def create_task(  # type: ignore[override]
+        self,
+        coro: Coroutine[Any, Any, Any] | Generator[Any, Any, Any],
+        *,
+        name: str | None = None,
+        context: contextvars.Context | None = None,
+        **options: Any,
+    ) -> LoopTask:
+        if not is_coroutine(coro):
+            raise TypeError(f"a coroutine was expected, got {coro!r}")
+        if self._inert:
+            coro.close()
+            raise Halted
+        if options.pop("eager_start", None):
+            coro.close()
+            raise NondeterministicOperationError("eager tasks are not supported in a handler")
+        if options:
+            coro.close()
+            raise TypeError(f"create_task() got unexpected options: {', '.join(options)}")
+        self._number += 1
+        task = LoopTask(coro, loop=self, number=self._number, name=name, context=context)
+        self._tasks[task._number] = task
+        return task
+
+    def forget(self, task: LoopTask) -> None:
+        """*task* has finished."""
+        self._tasks.pop(task._number, None)
+
+    def unfinished_tasks(self) -> list[LoopTask]:
+        return list(self._tasks.values())
+
+    def is_running(self) -> bool:
+        return self._running
+
+    def is_closed(self) -> bool:
+        return False
+
+    def get_debug(self) -> bool:
+        return False
+
+    def set_debug(self, enabled: bool) -> None:
+        raise NondeterministicOperationError("a handler's loop has no debug mode")
+
+    def get_task_factory(self) -> None:
+        return None
+
+    def get_exception_handler(self) -> None:
+        return None
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        self.call_exception_handler(context)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if not self._inert:
+            self._report(context)
+
+
+def _keep_unfinalized(generator: AsyncGenerator[Any, Any]) -> None:
+    """Never called in practice: the loop holds every generator it saw begin."""
+
+
+def _refuse(name: str) -> Callable[..., Any]:
+    def refuse(self: DeterministicLoop, *args: Any, **kwargs: Any) -> Any:
+        raise NondeterministicOperationError(
+            f"loop.{name}() reaches outside the journal and can not be replayed; do it in a step: "
+            "use ctx.run('name', function, …)"
+        )
+
+    refuse.__name__ = name
+    return refuse
+
+
+# Everything of AbstractEventLoop that this loop does not do itself: sockets, files, threads,
+# processes, signals, servers, and starting or stopping the loop from within.
+for _name in dir(AbstractEventLoop):
+    if not _name.startswith("_") and _name not in vars(DeterministicLoop):
+        setattr(DeterministicLoop, _name, _refuse(_name))

@@ -1,0 +1,73 @@
+"""The limits of names, keys and payloads, and the checks that hold them.
+
+Text limits are counted in UTF-8 bytes: LMDB keys are at most 511 bytes, and a row's key is made of
+several of these parts, length-prefixed. Every check returns the encoded bytes, so that a caller
+encodes once, or raises :class:`InvalidInput` with the place, the limit and the actual size.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from perdure.errors import InvalidInput
+
+KEY_BYTES_MAX: Final = 256
+"""Key of a virtual object or a workflow."""
+
+NAME_BYTES_MAX: Final = 96
+"""Name of a service, handler, step, promise, signal or state entry."""
+
+IDEMPOTENCY_KEY_BYTES_MAX: Final = 255
+
+PAYLOAD_BYTES_MAX: Final = 32 * 1024 * 1024
+"""One encoded value: an argument, a result, a state entry."""
+
+NESTING_MAX: Final = 128
+"""Containers inside containers in one value. cbor2 6 ends the process (a stack overflow) when it
+encodes some ten thousand levels, and reads 400 back; the limit stays well below both."""
+
+FAILURE_MESSAGE_BYTES_MAX: Final = 64 * 1024
+"""Message of a recorded failure; a longer one is cut, never refused."""
+
+
+def check_key(key: str, place: str) -> bytes:
+    """Encode the key of an object or workflow; the empty key is a key."""
+    return _check(key, place, KEY_BYTES_MAX, empty=True)
+
+
+def check_name(name: str, place: str) -> bytes:
+    """Encode a name; it must not be empty."""
+    return _check(name, place, NAME_BYTES_MAX, empty=False)
+
+
+def check_idempotency_key(key: str, place: str = "idempotency key") -> bytes:
+    """Encode an idempotency key; it must not be empty."""
+    return _check(key, place, IDEMPOTENCY_KEY_BYTES_MAX, empty=False)
+
+
+def check_payload_size(size: int, place: str) -> None:
+    """Refuse an encoded value of *size* bytes when that is over the limit."""
+    if size > PAYLOAD_BYTES_MAX:
+        raise InvalidInput(
+            f"{place} is {size:,} bytes when encoded; the limit is {PAYLOAD_BYTES_MAX:,} bytes: "
+            "keep large data elsewhere and pass a reference to it"
+        )
+
+
+def _check(text: str, place: str, limit: int, *, empty: bool) -> bytes:
+    if not isinstance(text, str):
+        raise InvalidInput(f"{place}: expected `str`, got `{type(text).__name__}`")
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"{place} {ascii(text)[:60]} holds a lone surrogate at index {error.start}, "
+            "which UTF-8 cannot express"
+        ) from error
+    if len(encoded) > limit:
+        raise InvalidInput(
+            f"{place} {text[:30]!r}… is {len(encoded)} bytes in UTF-8; the limit is {limit}"
+        )
+    if not encoded and not empty:
+        raise InvalidInput(f"{place} is empty; give it at least one character")
+    return encoded

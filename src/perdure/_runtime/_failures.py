@@ -1,0 +1,155 @@
+"""What follows from a failed attempt: try again later, pause, or end the invocation."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from perdure._core._entries import Flag
+from perdure._runtime._instance import Delivery, Instance
+from perdure._runtime._layout import Backoff
+from perdure._runtime._steps import RunningStep, describe_failure
+from perdure.errors import (
+    HandlerStalled,
+    InternalError,
+    Killed,
+    NondeterminismError,
+    RetryableError,
+    StoreCorrupt,
+    StoreError,
+    TerminalError,
+)
+from perdure.retry import RetryPolicy
+from perdure.serde import encode_failure
+
+if TYPE_CHECKING:
+    from perdure._runtime._scheduler import Scheduler
+
+logger = logging.getLogger("perdure")
+
+_NEVER_RETRIED = (NondeterminismError, HandlerStalled, InternalError, StoreCorrupt)
+"""Failures that another attempt would meet again: the invocation pauses at once."""
+
+
+class Failures:
+    """Applies retry policies, for the scheduler."""
+
+    def __init__(self, scheduler: Scheduler, default_retry: RetryPolicy) -> None:
+        self._scheduler = scheduler
+        self._default_retry = default_retry
+
+    def attempt_failed(
+        self, instance: Instance, delivery: Delivery | None, error: BaseException
+    ) -> None:
+        """An activation or a replay of *instance* raised: it leaves no trace but the back-off."""
+        scheduler = self._scheduler
+        if isinstance(error, StoreError) and not isinstance(error, StoreCorrupt):
+            raise error
+        scheduler.store.discard()
+        if isinstance(error, NondeterminismError):
+            error.invocation_id = instance.text_id
+        policy = self._policy_of(instance)
+        backoff = self._next(instance.backoff, policy, error)
+        retried = not isinstance(error, _NEVER_RETRIED) and not self._exhausted(policy, backoff)
+        killed = not retried and policy.on_exhausted == "kill" and not isinstance(
+            error, _NEVER_RETRIED
+        )
+        self._log(instance.text_id, "attempt", backoff, error, retried, killed)
+        ledger = scheduler.ledger
+        ledger.attempt_failed(instance, delivery, backoff, pause=not retried)
+        instance.last_unit = scheduler.seal()
+        if instance.accepted is not None:
+            scheduler.accept_when_committed(instance)
+        scheduler.drop(instance)
+        if killed:
+            scheduler.when_committed(self._kill, instance.id, backoff.failure)
+
+    def step_failed(self, running: RunningStep, error: BaseException) -> None:
+        """An attempt of a step raised: journal it, try again later, or pause its invocation."""
+        scheduler = self._scheduler
+        if isinstance(error, TerminalError):
+            scheduler.step_done(running, encode_failure(error), Flag.FAILED)
+            return
+        step = running.step
+        ledger = scheduler.ledger
+        policy = step.retry or scheduler.policy_of(running.invocation_id) or self._default_retry
+        before = ledger.step_backoff(running.invocation_id, running.index)
+        backoff = self._next(before, policy, error)
+        exhausted = self._exhausted(policy, backoff)
+        what = f"step {step.name!r}"
+        self._log(running.text_id, what, backoff, error, not exhausted, False)
+        if not exhausted:
+            ledger.step_failed(
+                running.invocation_id,
+                running.index,
+                backoff,
+                others_run=running.invocation_id in scheduler.running,
+            )
+            scheduler.seal()
+        elif step.retry is not None:
+            text = f"{what} failed after {backoff.attempts} attempts: {backoff.failure}"
+            scheduler.step_done(running, encode_failure(TerminalError(text)), Flag.FAILED)
+        else:
+            # The next life of the step begins with a fresh count, once somebody resumes it.
+            ledger.end_backoff(running.invocation_id, running.index)
+            ledger.pause(running.invocation_id, backoff)
+            unit = scheduler.seal()
+            instance = scheduler.resident(running.invocation_id)
+            if instance is not None:
+                instance.last_unit = unit
+                scheduler.drop(instance)
+
+    def _policy_of(self, instance: Instance) -> RetryPolicy:
+        return (
+            instance.definition.retry
+            or self._scheduler.policy_of_service(instance.record.service)
+            or self._default_retry
+        )
+
+    def _next(
+        self, before: Backoff | None, policy: RetryPolicy, error: BaseException
+    ) -> Backoff:
+        now_ms = self._scheduler.clock.now_ms()
+        attempts = before.attempts + 1 if before else 1
+        delay_ms = policy.delay_ms(attempts)
+        if isinstance(error, RetryableError) and error.retry_after is not None:
+            delay_ms = int(error.retry_after.total_seconds() * 1000)
+        return Backoff(
+            attempts=attempts,
+            since_ms=before.since_ms if before else now_ms,
+            due_ms=now_ms + delay_ms,
+            failure=describe_failure(error),
+        )
+
+    def _exhausted(self, policy: RetryPolicy, backoff: Backoff) -> bool:
+        elapsed_ms = self._scheduler.clock.now_ms() - backoff.since_ms
+        return policy.exhausted(backoff.attempts, elapsed_ms)
+
+    def _kill(self, invocation_id: bytes, failure: str) -> None:
+        """Attempts are used up, and the policy says to end it."""
+        killed = Killed(f"killed after its last attempt failed: {failure}")
+        self._scheduler.end(invocation_id, encode_failure(killed))
+
+    def _log(
+        self,
+        text_id: str,
+        what: str,
+        backoff: Backoff,
+        error: BaseException,
+        retried: bool,
+        killed: bool,
+    ) -> None:
+        if retried:
+            delay_s = (backoff.due_ms - self._scheduler.clock.now_ms()) / 1000
+            then = f"next in {max(delay_s, 0):.1f} s"
+        else:
+            then = "it is killed" if killed else "it is paused: mend the cause, then resume it"
+        logger.warning(
+            "%s: %s, attempt %d failed: %s; %s",
+            text_id,
+            what,
+            backoff.attempts,
+            backoff.failure,
+            then,
+            exc_info=error,
+        )

@@ -1,0 +1,192 @@
+"""Keys and values of the store's rows, apart from the journal.
+
+All integers are big-endian, so keys sort by them. Texts inside keys are length-prefixed (2 bytes):
+no key of one service, key or name is a prefix of another's.
+
+| database    | key                                     | value                               |
+|-------------|-----------------------------------------|-------------------------------------|
+| invocations | id                                      | record: what was asked, immutable   |
+| outputs     | id                                      | flags u8, completed_ms u64, payload |
+| ready       | id                                      | empty                               |
+| pending     | id, arrival u64                         | one encoded entry                   |
+| timers      | due_ms u64, id, index u32               | empty, or a back-off                |
+| paused      | id                                      | a back-off                          |
+| state       | service, key, name                      | payload                             |
+| promises    | service, key, name                      | flags u8, payload                   |
+| waiters     | 'p', service, key, promise name, id, index u32 | empty                        |
+| waiters     | 'b', id, index u32                      | due_ms u64 of the back-off's timer  |
+| targets     | BLAKE2b-256 of (service, key)           | service, key, id                    |
+| sites       | id u32                                  | text                                |
+
+A timer row with index 0 is the back-off of the whole attempt, one with a value the back-off of the
+step at that index, one without a value the durable timer at that index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import cbor2
+
+from perdure._journal import decode_entries, encode_entries
+from perdure.errors import StoreCorrupt
+
+from perdure._core._entries import Entry
+
+ID_BYTES = 16
+
+
+def pack(text: str) -> bytes:
+    raw = text.encode()
+    return len(raw).to_bytes(2, "big") + raw
+
+
+def key_group(service: str, key: str) -> bytes:
+    """The group of all rows of one key of a service."""
+    return pack(service) + pack(key)
+
+
+def promise_waiters(group: bytes, name: str) -> bytes:
+    return b"p" + group + pack(name)
+
+
+def backoff_group(invocation_id: bytes) -> bytes:
+    return b"b" + invocation_id
+
+
+def waiter(invocation_id: bytes, index: int) -> bytes:
+    return invocation_id + index.to_bytes(4, "big")
+
+
+def unpack_waiter(suffix: bytes) -> tuple[bytes, int]:
+    return suffix[:ID_BYTES], int.from_bytes(suffix[ID_BYTES:], "big")
+
+
+def u32(number: int) -> bytes:
+    return number.to_bytes(4, "big")
+
+
+def u64(number: int) -> bytes:
+    return number.to_bytes(8, "big")
+
+
+class TimerKey(NamedTuple):
+    """A row of ``timers``; tuples sort as the rows do."""
+
+    due_ms: int
+    invocation_id: bytes
+    index: int
+
+    def pack(self) -> bytes:
+        return u64(self.due_ms) + self.invocation_id + u32(self.index)
+
+    @classmethod
+    def unpack(cls, suffix: bytes) -> TimerKey:
+        return cls(
+            int.from_bytes(suffix[:8], "big"), suffix[8:24], int.from_bytes(suffix[24:], "big")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What was asked: written once when an invocation is accepted."""
+
+    service: str
+    key: str
+    handler: str
+    version: int
+    created_ms: int
+    argument: bytes | None
+    kept: int  # see Kept
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def pack(self) -> bytes:
+        return cbor2.dumps(
+            [
+                self.service,
+                self.key,
+                self.handler,
+                self.version,
+                self.created_ms,
+                self.argument,
+                self.kept,
+                self.headers,
+            ]
+        )
+
+    @classmethod
+    def unpack(cls, value: bytes) -> Record:
+        return cls(*cbor2.loads(value))
+
+
+class Output(NamedTuple):
+    """How an invocation ended."""
+
+    payload: bytes
+    failed: bool
+    completed_ms: int
+
+    def pack(self) -> bytes:
+        return bytes([self.failed]) + u64(self.completed_ms) + self.payload
+
+    @classmethod
+    def unpack(cls, value: bytes) -> Output:
+        return cls(value[9:], bool(value[0]), int.from_bytes(value[1:9], "big"))
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Failed attempts of an invocation or of a step, and when the next begins.
+
+    Attributes:
+      attempts: Failed so far.
+      since_ms: Time of the first failure.
+      due_ms: Time of the next attempt.
+      failure: The last one, for people.
+    """
+
+    attempts: int
+    since_ms: int
+    due_ms: int
+    failure: str
+
+    def pack(self) -> bytes:
+        return cbor2.dumps([self.attempts, self.since_ms, self.due_ms, self.failure])
+
+    @classmethod
+    def unpack(cls, value: bytes) -> Backoff:
+        return cls(*cbor2.loads(value))
+
+
+def pack_promise(payload: bytes, failed: bool) -> bytes:
+    return bytes([failed]) + payload
+
+
+def unpack_promise(value: bytes) -> tuple[bytes, bool]:
+    return value[1:], bool(value[0])
+
+
+def pack_entry(entry: Entry) -> bytes:
+    return encode_entries([entry])
+
+
+def unpack_entry(value: bytes) -> Entry:
+    entries: list[Entry] = decode_entries(value, Entry)
+    return entries[0]
+
+
+def target_digest(service: str, key: str) -> bytes:
+    return hashlib.blake2b(key_group(service, key), digest_size=32).digest()
+
+
+def pack_target(service: str, key: str, invocation_id: bytes) -> bytes:
+    return key_group(service, key) + invocation_id
+
+
+def unpack_target(value: bytes, service: str, key: str) -> bytes:
+    group = key_group(service, key)
+    if value[:-ID_BYTES] != group:
+        raise StoreCorrupt(f"the target row of {service}/{key!r} names another key")
+    return value[-ID_BYTES:]

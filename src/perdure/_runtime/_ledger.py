@@ -1,0 +1,368 @@
+"""What each event writes: the one place that knows which rows make an event whole.
+
+Every method appends to the store's open unit; the scheduler seals it. A unit holds one activation
+or one outside event with *all* rows it touches, of whichever invocations, so a crash leaves each
+unfinished invocation in exactly one place: ``ready``, ``timers``, suspended on rows that name it,
+or ``paused``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from perdure._core._entries import Entry, Flag, Kind
+from perdure._core._machine import Activation
+from perdure._core._operation import Operation
+from perdure._runtime._instance import Delivery, Instance, Kept, Phase
+from perdure._runtime._layout import (
+    Backoff,
+    Output,
+    TimerKey,
+    backoff_group,
+    pack_entry,
+    pack_promise,
+    pack_target,
+    promise_waiters,
+    target_digest,
+    u32,
+    u64,
+    unpack_entry,
+    unpack_promise,
+    unpack_waiter,
+    waiter,
+)
+from perdure._runtime._sites import SiteTable
+from perdure._runtime._timers import Timers
+from perdure._store import Db, Store
+from perdure.service import HandlerKind
+
+
+@dataclass(slots=True)
+class Consequences:
+    """What the scheduler must do about an activation once its unit is sealed.
+
+    Attributes:
+      steps: Issued, to be started after the commit.
+      ended_steps: Cancelled, to be stopped after the commit.
+      notified: Invocations that got something to do.
+      output: How it ended, if it did.
+    """
+
+    steps: list[Operation] = field(default_factory=list)
+    ended_steps: list[Operation] = field(default_factory=list)
+    notified: list[bytes] = field(default_factory=list)
+    output: Output | None = None
+
+
+class Ledger:
+    """Writes rows; owns none of the decisions."""
+
+    def __init__(self, store: Store, timers: Timers, sites: SiteTable) -> None:
+        self._store = store
+        self._timers = timers
+        self._sites = sites
+        self.residents: dict[bytes, Instance] = {}  # the scheduler's, read here
+
+    # -- outside events ---------------------------------------------------------------------
+
+    def accept(self, instance: Instance) -> None:
+        """The rows that make an invocation exist."""
+        record = instance.record
+        self._store.put(Db.INVOCATIONS, instance.id, b"", record.pack())
+        if instance.definition.kind is HandlerKind.RUN:
+            self._store.put(
+                Db.TARGETS,
+                target_digest(record.service, record.key),
+                b"",
+                pack_target(record.service, record.key, instance.id),
+            )
+        instance.phase = Phase.LIVE
+
+    def notify(self, invocation_id: bytes, entry: Entry) -> None:
+        """Have *entry* wait for delivery; the invocation becomes ready unless it backs off."""
+        store = self._store
+        rows = store.scan(Db.PENDING, invocation_id)
+        arrival = int.from_bytes(rows[-1][0], "big") + 1 if rows else 1
+        store.put(Db.PENDING, invocation_id, u64(arrival), pack_entry(entry))
+        instance = self.residents.get(invocation_id)
+        if instance is not None and instance.phase is Phase.LIVE:
+            instance.backlog.append(Delivery(entry, arrival))
+        if instance is not None and instance.backoff is None:
+            self._set_ready(instance, True)
+        elif instance is None and not self.is_held(invocation_id):
+            store.put(Db.READY, invocation_id, b"", b"")
+
+    def is_held(self, invocation_id: bytes) -> bool:
+        """Whether it is paused or its attempt backs off: nothing is delivered to it now."""
+        return (
+            self._store.get(Db.PAUSED, invocation_id, b"") is not None
+            or self._store.get(Db.WAITERS, backoff_group(invocation_id), u32(0)) is not None
+        )
+
+    def complete_promise(self, group: bytes, name: str, payload: bytes, failed: bool) -> list[bytes]:
+        """Complete a promise and notify whoever waits for it; their ids."""
+        store = self._store
+        store.put(Db.PROMISES, group, name.encode(), pack_promise(payload, failed))
+        flags = Flag.FAILED if failed else 0
+        waiters = promise_waiters(group, name)
+        notified: list[bytes] = []
+        for suffix, _ in store.scan(Db.WAITERS, waiters):
+            store.delete(Db.WAITERS, waiters, suffix)
+            invocation_id, index = unpack_waiter(suffix)
+            self.notify(invocation_id, Entry(Kind.PROMISE_DONE, index, name, payload, 0, 0, flags))
+            notified.append(invocation_id)
+        return notified
+
+    def pending(self, invocation_id: bytes) -> list[Delivery]:
+        """What waits for delivery, in arrival order."""
+        return [
+            Delivery(unpack_entry(value), int.from_bytes(suffix, "big"))
+            for suffix, value in self._store.scan(Db.PENDING, invocation_id)
+        ]
+
+    def forget_delivery(self, instance: Instance, delivery: Delivery) -> None:
+        """The rows that stood for a notification which is delivered or has become moot."""
+        if delivery.arrival is not None:
+            self._store.delete(Db.PENDING, instance.id, u64(delivery.arrival))
+        if delivery.timer is not None:
+            self._timers.delete(delivery.timer)
+
+    # -- activations ------------------------------------------------------------------------
+
+    def activation(
+        self, instance: Instance, activation: Activation, delivery: Delivery
+    ) -> Consequences:
+        """All rows of one activation."""
+        result = Consequences()
+        store = self._store
+        whole_life = instance.phase is Phase.ADMITTED and activation.completed
+        if instance.phase is Phase.ADMITTED and not (
+            whole_life and instance.record.kept == Kept.NOTHING
+        ):
+            self.accept(instance)
+        if instance.record.kept == Kept.JOURNAL or not whole_life:
+            self._sites.flush()
+            store.put_journal(instance.id, activation.first_index, activation.kept())
+            if instance.record.kept != Kept.JOURNAL:
+                instance.chunks.append(activation.first_index)
+        self.forget_delivery(instance, delivery)
+        if delivery.entry.ref in instance.resting_steps:
+            self.end_step_backoff(instance, delivery.entry.ref)
+        if instance.backoff is not None:
+            self.end_backoff(instance.id, 0)
+            instance.backoff = None
+        for position, entry in enumerate(activation.entries):
+            if position:
+                self._effect(instance, activation.first_index + position, entry, result)
+        for operation in activation.ended:
+            self._end(instance, operation, result)
+        if activation.completed:
+            self._complete(instance, activation.entries, result)
+        else:
+            self._set_ready(instance, self._must_be_ready(instance))
+        return result
+
+    def _effect(
+        self, instance: Instance, index: int, entry: Entry, result: Consequences
+    ) -> None:
+        store = self._store
+        kind = entry.kind
+        if kind == Kind.RUN:
+            operation = instance.machine.outstanding.get(index)
+            if operation is not None:  # not cancelled in the same activation
+                result.steps.append(operation)
+        elif kind == Kind.TIMER:
+            self._timers.put(TimerKey(entry.time_ms, instance.id, index))
+        elif kind == Kind.PROMISE_AWAIT:
+            self._await_promise(instance, index, entry.name, result)
+        elif kind == Kind.STATE_SET:
+            assert entry.payload is not None
+            store.put(Db.STATE, instance.group, entry.name.encode(), entry.payload)
+        elif kind == Kind.STATE_CLEAR:
+            store.delete(Db.STATE, instance.group, entry.name.encode())
+        elif kind == Kind.STATE_CLEAR_ALL:
+            for suffix, _ in store.scan(Db.STATE, instance.group):
+                store.delete(Db.STATE, instance.group, suffix)
+        elif kind in (Kind.PROMISE_RESOLVE, Kind.PROMISE_REJECT):
+            if not entry.flags & Flag.REFUSED:
+                assert entry.payload is not None
+                result.notified += self.complete_promise(
+                    instance.group, entry.name, entry.payload, kind == Kind.PROMISE_REJECT
+                )
+
+    def _await_promise(
+        self, instance: Instance, index: int, name: str, result: Consequences
+    ) -> None:
+        value = self._store.get(Db.PROMISES, instance.group, name.encode())
+        if value is None:
+            self._store.put(
+                Db.WAITERS,
+                promise_waiters(instance.group, name),
+                waiter(instance.id, index),
+                b"",
+            )
+        elif index in instance.machine.outstanding:
+            payload, failed = unpack_promise(value)
+            flags = Flag.FAILED if failed else 0
+            self.notify(instance.id, Entry(Kind.PROMISE_DONE, index, name, payload, 0, 0, flags))
+            result.notified.append(instance.id)
+
+    def _end(self, instance: Instance, operation: Operation, result: Consequences) -> None:
+        """The rows by which the world would have answered *operation*."""
+        if operation.kind == Kind.TIMER:
+            self._timers.delete(TimerKey(operation.time_ms, instance.id, operation.index))
+        elif operation.kind == Kind.RUN:
+            if operation.index in instance.resting_steps:
+                self.end_step_backoff(instance, operation.index)
+            result.ended_steps.append(operation)
+        elif operation.kind == Kind.PROMISE_AWAIT:
+            self._store.delete(
+                Db.WAITERS,
+                promise_waiters(instance.group, operation.name),
+                waiter(instance.id, operation.index),
+            )
+
+    def _must_be_ready(self, instance: Instance) -> bool:
+        if any(delivery.arrival is not None for delivery in instance.backlog):
+            return True
+        for operation in instance.machine.outstanding.values():
+            if operation.kind == Kind.RUN and operation.index not in instance.resting_steps:
+                return True
+        return False
+
+    def _set_ready(self, instance: Instance, ready: bool) -> None:
+        if instance.in_ready == ready:
+            return
+        if ready:
+            self._store.put(Db.READY, instance.id, b"", b"")
+        else:
+            self._store.delete(Db.READY, instance.id, b"")
+        instance.in_ready = ready
+
+    def _complete(
+        self, instance: Instance, entries: list[Entry], result: Consequences
+    ) -> None:
+        last = entries[-1]
+        assert last.kind == Kind.OUTPUT and last.payload is not None
+        for operation in instance.machine.outstanding.values():
+            self._end(instance, operation, result)
+        result.output = Output(
+            last.payload, bool(last.flags & Flag.FAILED), instance.machine.time_ms
+        )
+        self.finish(instance, result.output)
+
+    def end_operations(self, instance: Instance) -> Consequences:
+        """The rows of everything a live invocation still waits for, when it is ended."""
+        result = Consequences()
+        for operation in instance.machine.outstanding.values():
+            self._end(instance, operation, result)
+        return result
+
+    def finish(self, instance: Instance, output: Output) -> None:
+        """The rows of an invocation that has ended: those to keep, and none of the rest."""
+        store = self._store
+        self._set_ready(instance, False)
+        for suffix, _ in store.scan(Db.PENDING, instance.id):
+            store.delete(Db.PENDING, instance.id, suffix)
+        if instance.phase is Phase.ADMITTED:
+            return  # nothing of it was written
+        if instance.record.kept >= Kept.OUTPUT:
+            store.put(Db.OUTPUTS, instance.id, b"", output.pack())
+        else:
+            store.delete(Db.INVOCATIONS, instance.id, b"")
+        if instance.record.kept < Kept.JOURNAL:
+            for index in instance.chunks:
+                store.delete(Db.JOURNAL, instance.id, u32(index))
+
+    # -- failed attempts --------------------------------------------------------------------
+
+    def resting_steps(self, invocation_id: bytes) -> dict[int, int]:
+        """Steps that back off, index to due_ms."""
+        rows = self._store.scan(Db.WAITERS, backoff_group(invocation_id))
+        resting = {
+            int.from_bytes(suffix, "big"): int.from_bytes(value, "big") for suffix, value in rows
+        }
+        resting.pop(0, None)  # the attempt's own
+        return resting
+
+    def step_backoff(self, invocation_id: bytes, index: int) -> Backoff | None:
+        """The failed attempts of a step."""
+        due = self._store.get(Db.WAITERS, backoff_group(invocation_id), u32(index))
+        if due is None:
+            return None
+        timer = TimerKey(int.from_bytes(due, "big"), invocation_id, index)
+        value = self._store.get(Db.TIMERS, b"", timer.pack())
+        return None if value is None else Backoff.unpack(value)
+
+    def recovered(self, instance: Instance) -> None:
+        """The attempt replayed to the end of its journal, and nothing waits to be delivered."""
+        self.end_backoff(instance.id, 0)
+        instance.backoff = None
+        self._set_ready(instance, self._must_be_ready(instance))
+
+    def begin_backoff(self, invocation_id: bytes, index: int, backoff: Backoff) -> None:
+        """Have the attempt (index 0) or the step at *index* tried again when it is due."""
+        self.end_backoff(invocation_id, index)
+        self._timers.put(TimerKey(backoff.due_ms, invocation_id, index), backoff.pack())
+        self._store.put(
+            Db.WAITERS, backoff_group(invocation_id), u32(index), u64(backoff.due_ms)
+        )
+
+    def end_backoff(self, invocation_id: bytes, index: int) -> None:
+        group = backoff_group(invocation_id)
+        due = self._store.get(Db.WAITERS, group, u32(index))
+        if due is not None:
+            self._timers.delete(TimerKey(int.from_bytes(due, "big"), invocation_id, index))
+            self._store.delete(Db.WAITERS, group, u32(index))
+
+    def end_step_backoff(self, instance: Instance, index: int) -> None:
+        self.end_backoff(instance.id, index)
+        del instance.resting_steps[index]
+
+    def step_failed(
+        self, invocation_id: bytes, index: int, backoff: Backoff, *, others_run: bool
+    ) -> None:
+        """Have a step tried again later; its invocation may now have no reason to be ready."""
+        self.begin_backoff(invocation_id, index, backoff)
+        instance = self.residents.get(invocation_id)
+        if instance is not None and instance.phase is Phase.LIVE:
+            instance.resting_steps[index] = backoff.due_ms
+            self._set_ready(instance, self._must_be_ready(instance))
+        elif not others_run and not self._store.scan(Db.PENDING, invocation_id, limit=1):
+            self._store.delete(Db.READY, invocation_id, b"")
+            if instance is not None:
+                instance.in_ready = False
+
+    def attempt_failed(
+        self, instance: Instance, delivery: Delivery | None, backoff: Backoff, *, pause: bool
+    ) -> None:
+        """An attempt left no trace: its notification waits, and the next attempt is due later."""
+        if instance.phase is Phase.ADMITTED:
+            self.accept(instance)
+        if delivery is not None and delivery.arrival is None and delivery.entry.kind != Kind.START:
+            self.forget_delivery(instance, delivery)
+            self.notify(instance.id, delivery.entry)
+        self._set_ready(instance, False)
+        if pause:
+            self.pause(instance.id, backoff)
+        else:
+            self.begin_backoff(instance.id, 0, backoff)
+
+    def pause(self, invocation_id: bytes, backoff: Backoff) -> None:
+        """Have nothing delivered to it until it is resumed."""
+        self.end_backoff(invocation_id, 0)
+        self._store.delete(Db.READY, invocation_id, b"")
+        self._store.put(Db.PAUSED, invocation_id, b"", backoff.pack())
+
+    def end_hold(self, invocation_id: bytes) -> None:
+        """End a pause or the back-off of the attempt."""
+        self.end_backoff(invocation_id, 0)
+        self._store.delete(Db.PAUSED, invocation_id, b"")
+
+    def resume(self, invocation_id: bytes) -> bool:
+        """End a pause; False if there is none."""
+        if self._store.get(Db.PAUSED, invocation_id, b"") is None:
+            return False
+        self._store.delete(Db.PAUSED, invocation_id, b"")
+        self._store.put(Db.READY, invocation_id, b"", b"")
+        return True

@@ -1,0 +1,178 @@
+"""Running steps: functions outside the deterministic world, each in a host task or a thread.
+
+The runner starts a function, bounds it by its timeout, and reports how the attempt ended. It
+decides nothing about retries and writes nothing: that is the scheduler's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from perdure._runtime._threads import StepThreads
+from perdure.context import step_traits
+from perdure.errors import NotFound
+from perdure.futures import Step
+
+_token: contextvars.ContextVar[tuple[str, int]] = contextvars.ContextVar("perdure_step_token")
+
+
+def step_token() -> str:
+    """A stable id of the step this code runs in, for the outside world's idempotency keys.
+
+    The same step of the same invocation has the same token in every attempt and after every
+    crash; no two steps share one. At most 48 characters: letters, digits, ``_`` and ``-``.
+
+    Raises:
+      NotFound: The calling code does not run in a step.
+    """
+    try:
+        invocation_id, index = _token.get()
+    except LookupError:
+        raise NotFound("perdure.step_token() was called outside a step") from None
+    return f"{invocation_id}-{index}"
+
+
+@dataclass(eq=False, slots=True)
+class RunningStep:
+    """One attempt of a step.
+
+    Attributes:
+      invocation_id, index: The operation.
+      step: The function, its arguments and its declared type.
+    """
+
+    invocation_id: bytes
+    text_id: str
+    index: int
+    step: Step[Any]
+    task: asyncio.Task[None] | None = None
+    expiry: asyncio.Handle | None = None  # bounds an attempt in a thread
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        """End the attempt: its task is cancelled, a thread's outcome is dropped."""
+        self.cancelled = True
+        if self.expiry is not None:
+            self.expiry.cancel()
+        if self.task is not None:
+            self.task.cancel()
+
+
+Report = Callable[[RunningStep, bytes | None, BaseException | None], None]
+"""How an attempt ended: the encoded value, or the exception. Not called for cancelled ones."""
+
+
+class StepRunner:
+    """Starts attempts on the host loop and in threads, and reports their ends on the loop."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, threads: StepThreads, report: Report
+    ) -> None:
+        self._loop = loop
+        self._threads = threads
+        self._report = report
+
+    def start(self, running: RunningStep) -> None:
+        """Begin an attempt."""
+        step = running.step
+        if step_traits(step.function).is_async:
+            running.task = self._loop.create_task(self._attempt(running))
+        else:
+            if step.timeout_s is not None:
+                running.expiry = self._loop.call_later(step.timeout_s, self._expire, running)
+            context = contextvars.copy_context()
+            self._threads.submit(lambda: context.run(self._attempt_in_thread, running))
+
+    async def _attempt(self, running: RunningStep) -> None:
+        step = running.step
+        _token.set((running.text_id, running.index))
+        try:
+            if step.timeout_s is None:
+                value = await step.function(*step.arguments)
+            else:
+                async with asyncio.timeout(step.timeout_s):
+                    value = await step.function(*step.arguments)
+            payload = step.encode(value)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self._ended(running, None, error)
+        else:
+            self._ended(running, payload, None)
+
+    def _ended(
+        self, running: RunningStep, payload: bytes | None, error: BaseException | None
+    ) -> None:
+        # What a cancelled attempt still says is dropped: the journal has its cancellation.
+        if not running.cancelled:
+            if running.expiry is not None:
+                running.expiry.cancel()
+            self._report(running, payload, error)
+
+    def _expire(self, running: RunningStep) -> None:
+        # A thread can not be stopped: its outcome is dropped, and the attempt counts as failed.
+        running.cancel()
+        self._report(running, None, TimeoutError())
+
+    def _attempt_in_thread(self, running: RunningStep) -> None:
+        step = running.step
+        _token.set((running.text_id, running.index))
+        payload: bytes | None = None
+        error: BaseException | None = None
+        try:
+            value = step.function(*step.arguments)
+            if inspect.isawaitable(value):
+                # `ctx.run("send", lambda: mailer.send(doc))`: made here, awaited on the loop.
+                self._call_on_loop(self._start_awaitable, running, value)
+                return
+            payload = step.encode(value)
+        except BaseException as raised:
+            error = raised
+        self._call_on_loop(self._ended, running, payload, error)
+
+    def _call_on_loop(self, callback: Callable[..., object], *args: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError as closed:
+            # The host's loop is gone, and the engine with it: the step will start anew.
+            if not self._loop.is_closed():
+                raise closed
+            for argument in args:
+                if inspect.iscoroutine(argument):
+                    argument.close()
+
+    def _start_awaitable(self, running: RunningStep, awaitable: Any) -> None:
+        if running.cancelled:
+            if inspect.iscoroutine(awaitable):
+                awaitable.close()
+            return
+        step = running.step
+
+        async def attempt() -> None:
+            _token.set((running.text_id, running.index))
+            try:
+                async with asyncio.timeout(step.timeout_s):
+                    payload = step.encode(await awaitable)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                self._ended(running, None, error)
+            else:
+                self._ended(running, payload, None)
+
+        running.task = self._loop.create_task(attempt())
+
+
+def describe_failure(error: BaseException) -> str:
+    """Type and text of *error*; also when its ``__str__`` raises."""
+    try:
+        text = str(error)
+    except Exception as broken:
+        text = f"(its text can not be shown: {type(broken).__name__})"
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name

@@ -1,0 +1,124 @@
+"""The data directory: made, recognised, refused, and brought to the disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from perdure._store._lock import LOCK_NAME
+from perdure._store._preflight import NotLmdb, Preflight, inspect
+from perdure._store._schema import SCHEMA_VERSION, MetaKey
+from perdure.errors import StoreCorrupt, StoreError
+
+DATA_NAME = "data.mdb"
+_OWN_NAMES = frozenset({DATA_NAME, "lock.mdb", LOCK_NAME})
+# A container's /dev/shm is often 64 MiB, which a test may well fill.
+_SHARED_MEMORY_BYTES_MIN = 256 * 1024 * 1024
+
+
+def prepare(directory: Path) -> None:
+    """Make *directory*, or see that it is one of ours; writes nothing in one that is not.
+
+    Raises:
+      StoreError: It is a file, cannot be made or read, or holds something else.
+    """
+    made = []
+    try:
+        missing = directory
+        while not missing.exists():
+            made.append(missing)
+            missing = missing.parent
+        directory.mkdir(parents=True, exist_ok=True)
+        names = set(os.listdir(directory))
+    except (FileExistsError, NotADirectoryError):
+        raise StoreError(f"{directory} is a file, or lies in one; name a directory") from None
+    except OSError as error:
+        raise StoreError(
+            f"cannot open {directory}: {error.strerror}; give this user the rights to it, or "
+            "choose another data directory"
+        ) from error
+    for folder in made:
+        sync_directory(folder.parent)
+    if DATA_NAME not in names:
+        if names - _OWN_NAMES:
+            raise _foreign(directory)
+    elif LOCK_NAME not in names and not _inspect(directory).is_ours:
+        # The lock file is made before the data file, so one without the other is not ours, unless
+        # it says so itself (a restored backup).
+        raise _foreign(directory)
+
+
+def examine(directory: Path) -> Preflight | None:
+    """What the data file in the locked *directory* says of itself; None if there is none yet.
+
+    Raises:
+      StoreError: It is of a newer schema.
+      StoreCorrupt: It is damaged or was cut short.
+    """
+    if not (directory / DATA_NAME).exists():
+        return None
+    try:
+        found = inspect(directory / DATA_NAME)
+    except NotLmdb:
+        raise StoreCorrupt(
+            f"{directory / DATA_NAME} is damaged from its first page on; restore it from a backup"
+        ) from None
+    if not found.is_ours:
+        return None  # a process was killed before its first commit
+    schema = int.from_bytes(found.rows.get(MetaKey.SCHEMA, b""), "little")
+    if schema > SCHEMA_VERSION:
+        raise StoreError(
+            f"{directory} was written with schema version {schema}; this perdure knows versions "
+            f"up to {SCHEMA_VERSION}: install a newer perdure"
+        )
+    return found
+
+
+def _inspect(directory: Path) -> Preflight:
+    try:
+        return inspect(directory / DATA_NAME)
+    except NotLmdb:
+        raise _foreign(directory) from None
+
+
+def _foreign(directory: Path) -> StoreError:
+    return StoreError(
+        f"{directory} is not a perdure data directory, and not empty; nothing was written to it: "
+        "name an empty or new directory"
+    )
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in *directory* survive power loss."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        # One may write to a directory without the right to list it, and only a listable one can
+        # be opened to be synced. Most file systems sync a new name with its file anyway.
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_memory_directory() -> Path:
+    """A private directory, in shared memory where there is enough of it."""
+    shared = Path("/dev/shm")
+    try:
+        roomy = shutil.disk_usage(shared).free >= _SHARED_MEMORY_BYTES_MIN
+    except OSError:
+        roomy = False
+    if roomy and os.access(shared, os.W_OK | os.X_OK):
+        return Path(tempfile.mkdtemp(prefix="perdure-", dir=shared))
+    return Path(tempfile.mkdtemp(prefix="perdure-"))
+
+
+def read_boot_id() -> str:
+    """Something that changes with each start of the machine; empty where there is no such file."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""

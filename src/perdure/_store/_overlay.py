@@ -1,0 +1,95 @@
+"""The store's own writes that are not on the disk yet, so that reads see them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from time import monotonic_ns
+from typing import TypeAlias
+
+Row: TypeAlias = tuple[int, bytes | None]  # number of the unit, value or None for "deleted"
+Rows: TypeAlias = dict[bytes, Row]
+# Database, group, suffix, and the row before the write or None.
+Change: TypeAlias = tuple[int, bytes, bytes, Row | None]
+
+
+class Overlay:
+    """Per database: group -> suffix -> row. A row goes when its unit has committed, not before.
+
+    A key written again by a later unit shows the later value until that unit commits, or until
+    :meth:`undo` brings back the row before.
+    """
+
+    def __init__(self, databases: int) -> None:
+        self.rows: list[dict[bytes, Rows]] = [{} for _ in range(databases)]
+        self.changes: list[Change] = []  # of the open unit
+        self.sealed: deque[tuple[int, int, list[Change]]] = deque()  # unit, sealed at, changes
+        self.dropped_unit = 0  # rows of units up to this one are gone
+
+    def seal(self, unit: int) -> None:
+        """The changes since the last call belong to *unit*, which is on its way to the disk."""
+        self.sealed.append((unit, monotonic_ns(), self.changes))
+        self.changes = []
+
+    def undo(self) -> None:
+        """Take the changes of the open unit back."""
+        for db, group, suffix, before in reversed(self.changes):
+            groups = self.rows[db]
+            rows = groups[group]
+            # A row whose unit committed meanwhile would never be dropped; the disk has it.
+            if before is not None and before[0] > self.dropped_unit:
+                rows[suffix] = before
+                continue
+            del rows[suffix]
+            if not rows:
+                del groups[group]
+        self.changes = []
+
+    def drop(self, committed: int) -> None:
+        """Forget the rows of the units up to *committed*."""
+        sealed = self.sealed
+        while sealed and sealed[0][0] <= committed:
+            unit, _, changes = sealed.popleft()
+            self.dropped_unit = unit
+            for db, group, suffix, _ in changes:
+                groups = self.rows[db]
+                rows = groups.get(group)
+                if rows is None:
+                    continue
+                row = rows.get(suffix)
+                if row is not None and row[0] <= unit:
+                    del rows[suffix]
+                    if not rows:
+                        del groups[group]
+
+    def oldest_ns(self, committed: int) -> int:
+        """When the oldest unit after *committed* was sealed (monotonic clock), 0 if none is."""
+        for unit, sealed_ns, _ in self.sealed:
+            if unit > committed:
+                return sealed_ns
+        return 0
+
+
+def merge(
+    rows: Rows, after: bytes | None, committed: Iterator[tuple[bytes, bytes]]
+) -> Iterator[tuple[bytes, bytes]]:
+    """*committed* rows in key order, with the overlay's *rows* in their places."""
+    own = sorted(suffix for suffix in rows if after is None or suffix > after)
+    position = 0
+    for suffix, value in committed:
+        while position < len(own) and own[position] < suffix:
+            mine = rows[own[position]][1]
+            if mine is not None:
+                yield own[position], mine
+            position += 1
+        if position < len(own) and own[position] == suffix:
+            mine = rows[suffix][1]
+            position += 1
+            if mine is not None:
+                yield suffix, mine
+        else:
+            yield suffix, value
+    for suffix in own[position:]:
+        mine = rows[suffix][1]
+        if mine is not None:
+            yield suffix, mine

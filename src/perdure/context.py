@@ -1,0 +1,404 @@
+"""What a handler is given: the context types.
+
+The annotation of a handler's first parameter decides its kind; see :mod:`perdure.service`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import math
+import random
+import typing
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, TypeVar, TypeVarTuple, overload
+
+from perdure._core._machine import Machine
+from perdure._limits import check_name
+from perdure.errors import InvalidInput, PromiseNameError
+from perdure.futures import (
+    CompletionOrder,
+    DurableFuture,
+    DurablePromise,
+    Step,
+    Timer,
+    durable_promise,
+    wait_first,
+)
+from perdure.retry import RetryPolicy
+from perdure.serde import UNTYPED, Serde, serde_for
+
+T = TypeVar("T")
+D = TypeVar("D")
+Ts = TypeVarTuple("Ts")
+
+_logger = logging.getLogger("perdure.handler")
+
+DELAY_MAX = timedelta(days=365 * 100)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How this invocation came to be.
+
+    Attributes:
+      headers: As sent by the caller.
+      idempotency_key: As sent by the caller, or None.
+      attempt: Number of this attempt of the invocation, from 1.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    attempt: int = 1
+
+
+class InvocationLog(logging.LoggerAdapter[logging.Logger]):
+    """Adds the invocation id to each record; silent while the handler is being replayed."""
+
+    def __init__(self, machine: Machine, invocation_id: str) -> None:
+        super().__init__(_logger, {"invocation_id": invocation_id})
+        self._machine = machine
+
+    def isEnabledFor(self, level: int) -> bool:
+        return not self._machine.replaying and super().isEnabledFor(level)
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        assert self.extra is not None
+        kwargs["extra"] = {**self.extra, **(kwargs.get("extra") or {})}
+        return f"[{self.extra['invocation_id']}] {msg}", kwargs
+
+
+class Context:
+    """The context of a service's handler, and what all contexts have."""
+
+    def __init__(self, machine: Machine, invocation_id: str, key: str, request: Request) -> None:
+        self._machine = machine
+        self._invocation_id = invocation_id
+        self._key = key
+        self._request = request
+        self._random: random.Random | None = None
+        self._log: InvocationLog | None = None
+
+    @property
+    def invocation_id(self) -> str:
+        """``inv_`` and 26 characters."""
+        return self._invocation_id
+
+    @property
+    def request(self) -> Request:
+        return self._request
+
+    @property
+    def log(self) -> InvocationLog:
+        """A logger that names the invocation and is silent while replaying."""
+        if self._log is None:
+            self._log = InvocationLog(self._machine, self._invocation_id)
+        return self._log
+
+    def now(self) -> datetime:
+        """The time of the activation this code runs in, in UTC, whole milliseconds.
+
+        It is the same in every replay, and does not advance between two awaits.
+        """
+        self._machine.check_usable()
+        return _from_ms(self._machine.time_ms)
+
+    @property
+    def random(self) -> random.Random:
+        """A generator seeded with the invocation id: the same numbers in every replay."""
+        self._machine.check_usable()
+        if self._random is None:
+            self._random = random.Random(self._invocation_id)
+        return self._random
+
+    def uuid4(self) -> uuid.UUID:
+        """A random UUID, the same in every replay."""
+        return uuid.UUID(int=self.random.getrandbits(128), version=4)
+
+    # -- steps ------------------------------------------------------------------------------
+
+    @overload
+    def run(
+        self,
+        name: str,
+        fn: Callable[[*Ts], Any],
+        *args: *Ts,
+        retry: RetryPolicy | None = None,
+        timeout: timedelta | float | None = None,
+        returns: type[T],
+    ) -> DurableFuture[T]: ...
+
+    @overload
+    def run(
+        self,
+        name: str,
+        fn: Callable[[*Ts], Awaitable[T]],
+        *args: *Ts,
+        retry: RetryPolicy | None = None,
+        timeout: timedelta | float | None = None,
+        returns: None = None,
+    ) -> DurableFuture[T]: ...
+
+    @overload
+    def run(
+        self,
+        name: str,
+        fn: Callable[[*Ts], T],
+        *args: *Ts,
+        retry: RetryPolicy | None = None,
+        timeout: timedelta | float | None = None,
+        returns: None = None,
+    ) -> DurableFuture[T]: ...
+
+    def run(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        *args: Any,
+        retry: RetryPolicy | None = None,
+        timeout: timedelta | float | None = None,
+        returns: Any = None,
+    ) -> DurableFuture[Any]:
+        """Run ``fn(*args)`` as a durable step, outside the deterministic world.
+
+        The step starts once this command is durable, also if it is never awaited. Its result or
+        terminal error is journalled; once it is, the step never runs again. Until then it may run
+        more than once: after a crash it starts anew (:func:`perdure.step_token` names it).
+
+        Args:
+          name: What it does, for people and for the journal; 1 to 96 bytes of UTF-8.
+          fn: An async function runs on the host's event loop, any other in the engine's threads.
+          args: Handed to *fn*; never journalled. Keywords go by ``functools.partial``.
+          retry: When to try again. None: as the invocation is retried; exhausted, it is paused.
+            Given: exhaustion is journalled and raised as ``TerminalError``.
+          timeout: Seconds or timedelta that bound one attempt.
+          returns: Type of the result; wins over the annotation of *fn*.
+        """
+        _check_step_name(name)
+        if not callable(fn):
+            raise InvalidInput(
+                f"step {name!r}: {fn!r} is not callable; pass the function and its arguments: "
+                "ctx.run(name, function, argument, …)"
+            )
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            raise InvalidInput(f"step {name!r}: retry= takes a RetryPolicy, not {retry!r}")
+        serde = _result_serde(fn) if returns is None else serde_for(returns)
+        timeout_s = None if timeout is None else _seconds(timeout, f"timeout of step {name!r}")
+        step: Step[Any] = Step(self._machine, name, serde, fn, args, retry, timeout_s)
+        step.issue()
+        return step
+
+    # -- timers and races -------------------------------------------------------------------
+
+    def after(self, delay: timedelta | float) -> Timer:
+        """A durable timer that completes *delay* (seconds or timedelta) from now, never early."""
+        seconds = _seconds(delay, "delay of a timer")
+        # Rounded to the microsecond before it is rounded up to the millisecond (see the loop).
+        deadline_ms = self._machine.time_ms + math.ceil(round(seconds * 1_000_000) / 1000)
+        timer = Timer(self._machine, deadline_ms)
+        timer.issue()
+        return timer
+
+    async def sleep(self, delay: timedelta | float) -> None:
+        """Wait for *delay* (seconds or timedelta), durably."""
+        await self.after(delay)
+
+    async def wait_first(self, *futures: DurableFuture[Any]) -> DurableFuture[Any]:
+        """The future that completed first, also among those complete already.
+
+        The others go on. Compare with ``is``; the value is ``await``-ed from the future itself.
+        """
+        return await wait_first(self._machine, futures)
+
+    def wait(self, *futures: DurableFuture[T]) -> CompletionOrder[T]:
+        """Iterate over *futures* in the order in which they complete: ``async for f in …``."""
+        return CompletionOrder(self._machine, futures)
+
+
+class _KeyedContext(Context):
+    """What the contexts of objects and workflows have: a key, and reading its state."""
+
+    @property
+    def key(self) -> str:
+        return self._key
+
+    @overload
+    async def get(self, name: str, type: type[T], default: D) -> T | D: ...
+    @overload
+    async def get(self, name: str, type: type[T]) -> T | None: ...
+    @overload
+    async def get(self, name: str) -> Any: ...
+
+    async def get(self, name: str, type: Any = UNTYPED, default: Any = None) -> Any:
+        """The value of state *name* of this key, or *default* where it is not set."""
+        _check_state_name(name)
+        payload = self._machine.get_state(name)
+        if payload is None:
+            return default
+        return serde_for(type).decode(payload, f"state {name!r}")
+
+    async def state_keys(self) -> list[str]:
+        """The names of the state set for this key, sorted."""
+        return self._machine.state_names()
+
+    def set(self, name: str, value: Any) -> None:
+        """Set state *name*; refused in a shared handler."""
+        self._refuse("set")
+
+    def clear(self, name: str) -> None:
+        """Remove state *name*; refused in a shared handler."""
+        self._refuse("clear")
+
+    def clear_all(self) -> None:
+        """Remove all state of this key; refused in a shared handler."""
+        self._refuse("clear_all")
+
+    def _refuse(self, verb: str) -> None:
+        raise InvalidInput(
+            f"ctx.{verb}: a shared handler can not write state; only `run` of a workflow and the "
+            "exclusive handlers of an object can"
+        )
+
+
+class _WritingContext(_KeyedContext):
+    """The contexts that may write state: one handler at a time has one for a key."""
+
+    def set(self, name: str, value: Any) -> None:
+        """Set state *name* to *value*, which is encoded at once."""
+        _check_state_name(name)
+        place = f"state {name!r}"
+        serde: Serde[Any] = serde_for(UNTYPED)
+        payload = serde.encode(value, place)
+
+        def recode(recorded: bytes) -> bytes:
+            return serde.encode(serde_for(type(value)).decode(recorded, place), place)
+
+        self._machine.set_state(name, payload, recode)
+
+    def clear(self, name: str) -> None:
+        """Remove state *name*."""
+        _check_state_name(name)
+        self._machine.clear_state(name)
+
+    def clear_all(self) -> None:
+        """Remove all state of this key."""
+        self._machine.clear_all_state()
+
+
+class ObjectSharedContext(_KeyedContext):
+    """The context of a shared handler of an object: runs beside the others, reads state."""
+
+
+class ObjectContext(_WritingContext):
+    """The context of an exclusive handler of an object: one at a time for a key."""
+
+
+class _PromiseContext(_KeyedContext):
+    @overload
+    def promise(self, name: str, type: type[T]) -> DurablePromise[T]: ...
+    @overload
+    def promise(self, name: str) -> DurablePromise[Any]: ...
+
+    def promise(self, name: str, type: Any = UNTYPED) -> DurablePromise[Any]:
+        """The durable promise *name* of this workflow key, carrying a value of *type*."""
+        self._machine.check_usable()
+        return durable_promise(self._machine, name, serde_for(type))
+
+
+class WorkflowSharedContext(_PromiseContext):
+    """The context of a workflow's other handlers: they run beside ``run``, before it and after."""
+
+
+class WorkflowContext(_PromiseContext, _WritingContext):
+    """The context of a workflow's ``run``."""
+
+    @overload
+    def promise(self, name: str, type: type[T]) -> DurablePromise[T]: ...
+    @overload
+    def promise(self, name: str) -> DurablePromise[Any]: ...
+
+    def promise(self, name: str, type: Any = UNTYPED) -> DurablePromise[Any]:
+        """The durable promise *name* of this workflow key, carrying a value of *type*.
+
+        Raises:
+          PromiseNameError: ``run`` has asked for this name before: one promise, one event.
+        """
+        promise = super().promise(name, type)
+        if name in self._machine.promise_names:
+            raise PromiseNameError(
+                f"run asked twice for the promise {name!r}; keep the first and await it again, "
+                "or give the second event a name of its own"
+            )
+        self._machine.promise_names.add(name)
+        return promise
+
+
+# -- small parts ------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=4096)
+def _check_step_name(name: str) -> None:
+    check_name(name, "step name")
+
+
+@functools.lru_cache(maxsize=4096)
+def _check_state_name(name: str) -> None:
+    check_name(name, "state name")
+
+
+def _from_ms(time_ms: int) -> datetime:
+    return datetime.fromtimestamp(time_ms // 1000, UTC) + timedelta(milliseconds=time_ms % 1000)
+
+
+def _seconds(value: timedelta | float, place: str) -> float:
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        raise InvalidInput(f"{place}: expected seconds or a timedelta, got {value!r}")
+    if not 0 <= seconds <= DELAY_MAX.total_seconds():
+        raise InvalidInput(f"{place}: {value!r} is not between 0 and {DELAY_MAX.days} days")
+    return seconds
+
+
+class StepTraits(NamedTuple):
+    """What the signature of a step's function tells."""
+
+    is_async: bool
+    serde: Serde[Any]
+
+
+def _result_serde(fn: Callable[..., Any]) -> Serde[Any]:
+    return step_traits(fn).serde
+
+
+def step_traits(fn: Callable[..., Any]) -> StepTraits:
+    """Whether *fn* is async, and the type of its result; found once per function."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    fn = getattr(fn, "__func__", fn)
+    try:
+        return _traits_of(fn)
+    except TypeError:  # not hashable: an instance with __call__ and __eq__
+        return _traits_of.__wrapped__(fn)
+
+
+@functools.lru_cache(maxsize=1024)
+def _traits_of(fn: Callable[..., Any]) -> StepTraits:
+    if not inspect.isroutine(fn) and not isinstance(fn, type):
+        fn = type(fn).__call__
+    try:
+        annotation = typing.get_type_hints(fn, include_extras=True).get("return", UNTYPED)
+    except (NameError, TypeError, AttributeError, ValueError):
+        # A name that only the type checker knows, or a builtin without annotations.
+        annotation = UNTYPED
+    if annotation is Any or isinstance(annotation, TypeVar):
+        annotation = UNTYPED
+    return StepTraits(inspect.iscoroutinefunction(fn), serde_for(annotation))

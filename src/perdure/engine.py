@@ -1,0 +1,556 @@
+"""The public face of the embedded runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Final, Generic, Literal, TypeVar, cast, overload
+
+from perdure._ids import InvocationId, InvocationIdGenerator, format_id, parse_id
+from perdure._limits import check_key
+from perdure._runtime._clock import Clock, WallClock
+from perdure._runtime._describe import Description, describe_invocation
+from perdure._runtime._instance import Kept
+from perdure._runtime._layout import Output
+from perdure._runtime._scheduler import Scheduler
+from perdure._store import Store
+from perdure.errors import (
+    Conflict,
+    DefinitionError,
+    InvalidInput,
+    NotFound,
+    NotReady,
+    StoreClosed,
+)
+from perdure.retry import DEFAULT_RETRY, RetryPolicy
+from perdure.serde import Serde, decode_failure, serde_for
+from perdure.service import (
+    HandlerDefinition,
+    HandlerKind,
+    ServiceDefinition,
+    ServiceKind,
+    definition_of,
+    resolve,
+)
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+class _Absent(enum.Enum):
+    ABSENT = "absent"
+
+
+ABSENT: Final = _Absent.ABSENT
+"""An argument left out, which is not the same as None."""
+
+Durability = Literal["fsync", "os", "memory"]
+
+
+class Accepted(enum.StrEnum):
+    """Whether ``send`` began an invocation or found one."""
+
+    NEW = "Accepted"
+    EXISTING = "PreviouslyAccepted"
+
+
+class InvocationHandle(Generic[R]):
+    """An invocation that was sent: its id, and ways to its result of type R.
+
+    Attributes:
+      id: ``inv_`` and 26 characters; keep it to attach later, from any process.
+      accepted: Whether this ``send`` began it.
+    """
+
+    def __init__(
+        self, engine: Engine, invocation_id: InvocationId, accepted: Accepted, serde: Serde[R]
+    ) -> None:
+        self.id = format_id(invocation_id)
+        self.accepted = accepted
+        self._engine = engine
+        self._invocation_id = invocation_id
+        self._serde = serde
+
+    def __repr__(self) -> str:
+        return f"<InvocationHandle {self.id} {self.accepted.value}>"
+
+    async def result(self) -> R:
+        """Wait for the result.
+
+        Cancelling the wait does not cancel the invocation.
+
+        Raises:
+          TerminalError: As the invocation failed.
+        """
+        output = await self._engine._await_output(self._invocation_id)
+        return _decode(output, self._serde)
+
+    async def output(self) -> R:
+        """The result, if there is one now.
+
+        Raises:
+          NotReady: The invocation has not completed.
+          TerminalError: As the invocation failed.
+        """
+        output = await self._engine._output_now(self._invocation_id)
+        return _decode(output, self._serde)
+
+
+class Engine:
+    """The embedded engine: one process, one directory, the services given.
+
+    Use it as ``async with perdure.Engine("./data", [Service()]) as engine``. Leaving the block
+    starts nothing new, lets running steps end within *drain_timeout*, flushes and closes.
+
+    Args:
+      path: Directory of the store; made where it does not exist. One engine owns it at a time.
+      services: Instances of Service, VirtualObject and Workflow classes.
+      durability: ``fsync``: what is acknowledged survives power loss. ``os``: it survives a killed
+        process. ``memory``: for tests; nothing is kept.
+      max_resident: Suspended invocations kept in memory; the least recently used leave first.
+      default_retry: For handlers and services that declare none.
+      step_threads: Threads for steps that are not async.
+      map_size: Address space of the store in bytes; it grows beyond by itself.
+      clock: Where the time comes from.
+      drain_timeout: Seconds that running steps get when the engine closes.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        services: Iterable[Any],
+        *,
+        durability: Durability = "fsync",
+        max_resident: int = 10_000,
+        default_retry: RetryPolicy = DEFAULT_RETRY,
+        step_threads: int = 32,
+        map_size: int = 1 << 40,
+        clock: Clock | None = None,
+        drain_timeout: float = 10.0,
+    ) -> None:
+        if durability not in ("fsync", "os", "memory"):
+            raise ValueError(f"durability must be 'fsync', 'os' or 'memory', not {durability!r}")
+        if max_resident < 0:
+            raise ValueError(f"max_resident must not be negative, got {max_resident}")
+        self._path = os.fspath(path)
+        self._services = _registry(services)
+        self._durability: Durability = durability
+        self._max_resident = max_resident
+        self._default_retry = default_retry
+        self._step_threads = step_threads
+        self._map_size = map_size
+        self._clock: Clock = clock or WallClock()
+        self._drain_timeout = drain_timeout
+        self._scheduler: Scheduler | None = None
+        self._closed = False
+
+    # -- life -------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Engine:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Open the directory and go on with what it holds.
+
+        Raises:
+          DataDirectoryInUse: Another engine has it open.
+          StoreError: It is no data directory of perdure, or can not be used.
+        """
+        if self._scheduler is not None:
+            raise StoreClosed("this engine was opened before; make another Engine")
+        store = Store(self._path, durability=self._durability, map_size=self._map_size)
+        try:
+            seed = random.SystemRandom()
+            self._scheduler = Scheduler(
+                store,
+                self._services,
+                loop=asyncio.get_running_loop(),
+                clock=self._clock,
+                ids=InvocationIdGenerator(self._clock.now_ms, seed.getrandbits),
+                max_resident=self._max_resident,
+                default_retry=self._default_retry,
+                step_threads=self._step_threads,
+            )
+            self._scheduler.open()
+        except BaseException:
+            self._scheduler = None
+            store.close(flush=False)
+            raise
+
+    async def close(self) -> None:
+        """Drain, flush and close; what was accepted goes on when the directory is opened again."""
+        if self._scheduler is None or self._closed:
+            return
+        self._closed = True
+        try:
+            await self._scheduler.drain(self._drain_timeout)
+        finally:
+            self._scheduler.close()
+
+    def _open_scheduler(self) -> Scheduler:
+        if self._scheduler is None:
+            raise StoreClosed("the engine is not open; use it inside `async with engine:`")
+        self._scheduler.check_open()
+        return self._scheduler
+
+    # -- invoking ---------------------------------------------------------------------------
+
+    @overload
+    async def call(
+        self,
+        handler: Callable[[Any, Any, A], Awaitable[R]],
+        arg: A,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> R: ...
+    @overload
+    async def call(
+        self,
+        handler: Callable[[Any, Any], Awaitable[R]],
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> R: ...
+    @overload
+    async def call(
+        self,
+        handler: str,
+        arg: Any = ABSENT,
+        *,
+        key: str | None = None,
+        returns: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any: ...
+
+    async def call(
+        self,
+        handler: Any,
+        arg: Any = ABSENT,
+        *,
+        key: str | None = None,
+        returns: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Invoke *handler* and wait for its result.
+
+        Args:
+          handler: A method of a service class, or ``"Service.handler"``.
+          arg: Its argument, where it takes one.
+          key: For handlers of workflows and objects.
+          returns: Type of the result; wins over the handler's own annotation.
+          headers: Handed to the handler as ``ctx.request.headers``.
+
+        Raises:
+          Conflict: The workflow's ``run`` was already started for *key*.
+          InvalidInput: *arg* is not what the handler takes.
+          NotFound: No such service or handler here.
+          TerminalError: As the invocation failed.
+        """
+        scheduler = self._open_scheduler()
+        definition, key, payload = self._bind(handler, arg, key)
+        await scheduler.room()
+        kept = Kept.NOTHING
+        if definition.kind is HandlerKind.RUN:
+            kept = Kept.JOURNAL
+            if scheduler.find_run(definition.service, key) is not None:
+                await scheduler.committed()
+                raise Conflict(
+                    f"run of {definition.service} was already started for key {key!r}; use submit "
+                    "to attach to it"
+                )
+        output = await self._begin_and_wait(definition, key, payload, headers, kept)
+        return _decode(output, _result_serde(definition, returns))
+
+    @overload
+    async def send(
+        self,
+        handler: Callable[[Any, Any, A], Awaitable[R]],
+        arg: A,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> InvocationHandle[R]: ...
+    @overload
+    async def send(
+        self,
+        handler: Callable[[Any, Any], Awaitable[R]],
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> InvocationHandle[R]: ...
+    @overload
+    async def send(
+        self,
+        handler: str,
+        arg: Any = ABSENT,
+        *,
+        key: str | None = None,
+        returns: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> InvocationHandle[Any]: ...
+
+    async def send(
+        self,
+        handler: Any,
+        arg: Any = ABSENT,
+        *,
+        key: str | None = None,
+        returns: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> InvocationHandle[Any]:
+        """Invoke *handler* and return once that is durable.
+
+        A second ``run`` of a workflow on one key begins nothing: the handle is of the first, and
+        ``accepted`` says so. Arguments and errors are those of :meth:`call`.
+        """
+        scheduler = self._open_scheduler()
+        definition, key, payload = self._bind(handler, arg, key)
+        await scheduler.room()
+        serde = _result_serde(definition, returns)
+        kept = Kept.OUTPUT
+        if definition.kind is HandlerKind.RUN:
+            kept = Kept.JOURNAL
+            existing = scheduler.find_run(definition.service, key)
+            if existing is not None:
+                await scheduler.committed()
+                return InvocationHandle(self, InvocationId(existing), Accepted.EXISTING, serde)
+        instance = scheduler.admit(
+            definition, key=key, argument=payload, headers=dict(headers or {}), kept=kept
+        )
+        accepted = instance.accepted = asyncio.get_running_loop().create_future()
+        await accepted
+        return InvocationHandle(self, InvocationId(instance.id), Accepted.NEW, serde)
+
+    @overload
+    async def submit(
+        self,
+        handler: Callable[[Any, Any, A], Awaitable[R]],
+        arg: A,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> R: ...
+    @overload
+    async def submit(
+        self,
+        handler: Callable[[Any, Any], Awaitable[R]],
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> R: ...
+    @overload
+    async def submit(
+        self,
+        handler: str,
+        arg: Any = ABSENT,
+        *,
+        key: str | None = None,
+        returns: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any: ...
+
+    async def submit(
+        self,
+        handler: Any,
+        arg: Any = ABSENT,
+        *,
+        key: str | None = None,
+        returns: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Start a workflow's ``run`` on *key*, or attach to it if it was started; its result.
+
+        Arguments and errors are those of :meth:`call`.
+        """
+        scheduler = self._open_scheduler()
+        definition, key, payload = self._bind(handler, arg, key)
+        if definition.kind is not HandlerKind.RUN:
+            raise InvalidInput(
+                f"submit starts or attaches to a workflow's run; {definition.service}."
+                f"{definition.name} is called with engine.call"
+            )
+        await scheduler.room()
+        existing = scheduler.find_run(definition.service, key)
+        if existing is not None:
+            output = await self._await_output(InvocationId(existing))
+        else:
+            output = await self._begin_and_wait(definition, key, payload, headers, Kept.JOURNAL)
+        return _decode(output, _result_serde(definition, returns))
+
+    async def _begin_and_wait(
+        self,
+        definition: HandlerDefinition,
+        key: str,
+        payload: bytes | None,
+        headers: Mapping[str, str] | None,
+        kept: Kept,
+    ) -> Output:
+        instance = self._open_scheduler().admit(
+            definition, key=key, argument=payload, headers=dict(headers or {}), kept=kept
+        )
+        answer = instance.answer = asyncio.get_running_loop().create_future()
+        return cast(Output, await answer)
+
+    # -- results and introspection ------------------------------------------------------------
+
+    async def attach(self, invocation_id: str, returns: Any = None) -> Any:
+        """Wait for the result of an invocation; *returns*: its type, else the handler's own.
+
+        Raises:
+          NotFound: There is none with this id, or its result is not kept any more.
+          TerminalError: As the invocation failed.
+        """
+        raw = parse_id(invocation_id)
+        serde = await self._serde_of(raw, returns)
+        return _decode(await self._await_output(raw), serde)
+
+    async def output(self, invocation_id: str, returns: Any = None) -> Any:
+        """The result of an invocation, if there is one now.
+
+        Raises:
+          NotReady: It has not completed.
+          NotFound, TerminalError: As for :meth:`attach`.
+        """
+        raw = parse_id(invocation_id)
+        serde = await self._serde_of(raw, returns)
+        return _decode(await self._output_now(raw), serde)
+
+    async def describe(self, invocation_id: str) -> Description:
+        """Status, what it waits for, last failure and journal of an invocation.
+
+        Raises:
+          NotFound: There is none with this id.
+        """
+        raw = parse_id(invocation_id)
+        scheduler = self._open_scheduler()
+        await scheduler.committed()
+        return describe_invocation(scheduler, raw)
+
+    async def resume(self, invocation_id: str) -> bool:
+        """Let a paused invocation go on, with a fresh count of attempts; False if it is not paused.
+
+        Raises:
+          NotFound: There is none with this id.
+        """
+        raw = parse_id(invocation_id)
+        scheduler = self._open_scheduler()
+        scheduler.output(raw)
+        resumed = scheduler.resume(raw)
+        await scheduler.committed()
+        return resumed
+
+    async def _output_now(self, invocation_id: InvocationId) -> Output:
+        scheduler = self._open_scheduler()
+        output = scheduler.output(invocation_id)
+        await scheduler.committed()
+        if output is None:
+            raise NotReady(f"{format_id(invocation_id)} exists but has not completed yet")
+        return output
+
+    async def _await_output(self, invocation_id: InvocationId) -> Output:
+        scheduler = self._open_scheduler()
+        output = scheduler.output(invocation_id)
+        if output is not None:
+            await scheduler.committed()
+            return output
+        future = scheduler.result_future(invocation_id)
+        try:
+            return await future
+        finally:
+            scheduler.forget_result_future(invocation_id, future)
+
+    async def _serde_of(self, invocation_id: InvocationId, returns: Any) -> Serde[Any]:
+        if returns is not None:
+            return serde_for(returns)
+        scheduler = self._open_scheduler()
+        record = scheduler.record(invocation_id)
+        if record is None:
+            await scheduler.committed()
+            raise NotFound(f"there is no invocation {format_id(invocation_id)}")
+        if not scheduler.is_registered(record):
+            raise InvalidInput(
+                f"{record.service}.{record.handler} is not registered here: pass returns="
+            )
+        return self._services[record.service][0].handlers[record.handler].result_serde
+
+    # -- arguments ----------------------------------------------------------------------------
+
+    def _bind(
+        self, handler: Any, arg: Any, key: str | None
+    ) -> tuple[HandlerDefinition, str, bytes | None]:
+        """The handler meant, its key ('' for services) and its argument, checked and encoded."""
+        service_name, name = resolve(handler)
+        registered = self._services.get(service_name)
+        if registered is None:
+            known = ", ".join(sorted(self._services)) or "none"
+            raise NotFound(f"service {service_name!r} is not registered here; there are: {known}")
+        service = registered[0]
+        definition = service.handlers.get(name)
+        if definition is None:
+            known = ", ".join(sorted(service.handlers))
+            raise NotFound(f"service {service_name!r} has no handler {name!r}; it has: {known}")
+        target = f"{service_name}.{name}"
+        if service.kind is ServiceKind.SERVICE:
+            if key is not None:
+                raise InvalidInput(f"{target} is a service's handler and takes no key")
+            key = ""
+        elif key is None:
+            raise InvalidInput(f"{target} needs key=: a {service.kind.value} is one per key")
+        elif not isinstance(key, str):
+            raise InvalidInput(f"{target}: the key must be a str, not {type(key).__name__}")
+        check_key(key, f"key of {target}")
+        return definition, key, _encode_argument(definition, arg, target)
+
+
+def _encode_argument(definition: HandlerDefinition, arg: Any, target: str) -> bytes | None:
+    if not definition.takes_argument:
+        if arg is not ABSENT:
+            raise InvalidInput(f"{target} takes no argument, got {arg!r}")
+        return None
+    if arg is ABSENT:
+        if definition.argument_has_default:
+            return None
+        raise InvalidInput(f"{target} needs an argument")
+    return definition.argument_serde.encode(arg, f"argument of {target}")
+
+
+def _result_serde(definition: HandlerDefinition, returns: Any) -> Serde[Any]:
+    return definition.result_serde if returns is None else serde_for(returns)
+
+
+def _decode(output: Output, serde: Serde[Any]) -> Any:
+    if output.failed:
+        raise decode_failure(output.payload)
+    return serde.decode(output.payload, "result")
+
+
+def _registry(services: Iterable[Any]) -> dict[str, tuple[ServiceDefinition, Any]]:
+    registry: dict[str, tuple[ServiceDefinition, Any]] = {}
+    for service in services:
+        if isinstance(service, type):
+            raise DefinitionError(
+                f"Engine takes instances: pass {service.__name__}() instead of the class"
+            )
+        definition = definition_of(service)
+        definition.resolve_types()
+        if definition.name in registry:
+            raise DefinitionError(
+                f"two services are called {definition.name!r}; give one a name: "
+                'class Other(Workflow, name="…")'
+            )
+        registry[definition.name] = definition, service
+    return registry

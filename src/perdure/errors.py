@@ -1,0 +1,182 @@
+"""Every error a caller of perdure can catch.
+
+Two families share the base :class:`PerdureError`. A :class:`TerminalError` is an *answer*: it is
+journalled, never retried, and reaches whoever waits for the invocation. Everything else is a
+*condition* of the engine, the store or the program, and is not part of any journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+
+class PerdureError(Exception):
+    """Base of every error that perdure raises on purpose."""
+
+
+class TerminalError(PerdureError):
+    """A final failure: not retried, recorded, and raised at whoever waits for the result.
+
+    Args:
+      message: What went wrong, for the caller. ``str(error)`` is exactly this text.
+      code: An HTTP status from 400 to 599; the ingress answers with it.
+      metadata: Further text fields for the caller.
+
+    A subclass of yours is recorded as (message, code, metadata) and arrives as a plain
+    ``TerminalError`` in replay and live alike; match on ``code``, not on the class.
+    """
+
+    default_code = 500
+
+    def __init__(
+        self, message: str, code: int | None = None, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = self.default_code if code is None else code
+        self.metadata: dict[str, str] = dict(metadata) if metadata else {}
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[type[TerminalError], tuple[str, int, dict[str, str]]]:
+        return type(self), (self.message, self.code, self.metadata)
+
+
+class InvalidInput(TerminalError):
+    """A value, a name or a use of the API that can never be right; the text says what to change."""
+
+    default_code = 400
+
+
+class PromiseNameError(InvalidInput):
+    """``run`` asked twice for the promise of one name: one promise stands for one event."""
+
+
+class NotFound(TerminalError):
+    """No such invocation, service, handler, promise or key."""
+
+    default_code = 404
+
+
+class AlreadyCompleted(TerminalError):
+    """The promise was resolved or rejected before; the first completion stands."""
+
+    default_code = 409
+
+
+class Conflict(TerminalError):
+    """The workflow's ``run`` was already started for this key."""
+
+    default_code = 409
+
+
+class Cancelled(TerminalError):
+    """The invocation was cancelled."""
+
+    default_code = 409
+
+
+class Killed(TerminalError):
+    """The invocation was killed."""
+
+    default_code = 409
+
+
+class NotReady(TerminalError):
+    """The invocation exists but has no result yet."""
+
+    default_code = 470
+
+
+class NondeterministicOperationError(TerminalError):
+    """Handler code tried something a replay could not repeat; do it in a step: ``ctx.run``."""
+
+
+class RetryableError(PerdureError):
+    """Raise it to have the attempt retried, optionally not before *retry_after* has passed."""
+
+    def __init__(self, message: str, retry_after: timedelta | float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = (
+            timedelta(seconds=retry_after) if isinstance(retry_after, (int, float)) else retry_after
+        )
+
+
+class DefinitionError(PerdureError):
+    """A service class is declared wrongly; the text names file, line and remedy."""
+
+
+class NondeterminismError(PerdureError):
+    """The code no longer does what the journal recorded. The journal is untouched.
+
+    Attributes:
+      invocation_id: Text form of the invocation.
+      index: Journal entry at which the two part.
+      expected: What the journal has there.
+      actual: What the code did.
+      expected_site, actual_site: ``file:line in function`` of each side, where known.
+      diff: Difference of the payloads, or an empty text.
+    """
+
+    def __init__(
+        self,
+        *,
+        index: int,
+        expected: str,
+        actual: str,
+        invocation_id: str = "",
+        expected_site: str = "",
+        actual_site: str = "",
+        diff: str = "",
+    ) -> None:
+        self.invocation_id = invocation_id
+        self.index = index
+        self.expected = expected
+        self.actual = actual
+        self.expected_site = expected_site
+        self.actual_site = actual_site
+        self.diff = diff
+        super().__init__(index, expected, actual)
+
+    def __str__(self) -> str:
+        lines = [
+            f"the code of {self.invocation_id or 'this invocation'} does not fit its journal "
+            f"at entry {self.index}",
+            f"  journal: {self.expected}" + (f"  ({self.expected_site})" * bool(self.expected_site)),
+            f"  code:    {self.actual}" + (f"  ({self.actual_site})" * bool(self.actual_site)),
+        ]
+        if self.diff:
+            lines.append(self.diff)
+        lines.append("The journal is untouched: deploy code that fits it, then resume.")
+        return "\n".join(lines)
+
+
+class HandlerStalled(PerdureError):
+    """The handler waits for nothing that can happen, or never goes idle; the text has the line."""
+
+
+class StoreError(PerdureError):
+    """Something about the data directory."""
+
+
+class StoreClosed(StoreError):
+    """You closed the engine or its store, and used it afterwards."""
+
+
+class StoreBroken(StoreError):
+    """The disk refused a write. Whether the last writes landed is unknown; reopen to recover."""
+
+
+class StoreCorrupt(StoreError):
+    """The data directory holds bytes that perdure did not write like that."""
+
+
+class DataDirectoryInUse(StoreError):
+    """Another engine owns the data directory."""
+
+
+class InternalError(PerdureError):
+    """A defect in perdure itself; please report it with the traceback."""

@@ -1,0 +1,254 @@
+"""What a handler waits for: durable futures, promises, timers, and races between them.
+
+A durable future is not an ``asyncio.Future``: cancelling the task that awaits it ends that wait
+only. It has the methods that ``asyncio.wait`` needs, and the other combinators of asyncio
+(``gather``, ``wait_for``, ``shield``, ``as_completed``) wrap it in a task.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast
+
+from perdure._core._entries import Kind
+from perdure._core._operation import Operation
+from perdure._limits import check_name
+from perdure.errors import AlreadyCompleted, InvalidInput, TerminalError
+from perdure.serde import Serde, decode_failure, encode_failure
+
+if TYPE_CHECKING:
+    from perdure._core._machine import Machine
+    from perdure.retry import RetryPolicy
+
+T = TypeVar("T")
+
+
+class _PendingType(enum.Enum):
+    PENDING = "pending"
+
+    def __repr__(self) -> str:
+        return "Pending"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+PendingType = Literal[_PendingType.PENDING]
+Pending: Final = _PendingType.PENDING
+"""What ``peek()`` returns for a promise that is not completed; falsy, and never a value."""
+
+_UNDECODED: Any = object()
+
+
+class DurableFuture(Operation, Generic[T]):
+    """Something begun durably whose outcome arrives once: a value of type T or a failure."""
+
+    def __init__(
+        self, machine: Machine, kind: Kind, name: str, serde: Serde[T] | None, time_ms: int = 0
+    ) -> None:
+        super().__init__(machine, kind, name, time_ms)
+        self._serde = serde
+        self._value: Any = _UNDECODED
+
+    def __repr__(self) -> str:
+        name = f" {self.name!r}" if self.name else ""
+        return f"<{type(self).__name__}{name} {self._progress.value}>"
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return super().__await__()
+
+    def result(self) -> T:
+        """The value, or the recorded failure raised.
+
+        Raises:
+          TerminalError: As recorded.
+          asyncio.CancelledError: The operation was cancelled.
+          asyncio.InvalidStateError: It has not completed.
+        """
+        return cast(T, super().result())
+
+    def _answer(self) -> Any:
+        if self.failed:
+            raise decode_failure(self.payload or b"")
+        if self._value is _UNDECODED:
+            if self.payload is None or self._serde is None:
+                self._value = None
+            else:
+                self._value = self._serde.decode(self.payload, self._place())
+        return self._value
+
+    def _place(self) -> str:
+        return self.name
+
+
+class Step(DurableFuture[T]):
+    """A step: a function run outside the deterministic world, its outcome journalled."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        name: str,
+        serde: Serde[T],
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        retry: RetryPolicy | None,
+        timeout_s: float | None,
+    ) -> None:
+        super().__init__(machine, Kind.RUN, name, serde)
+        self.function = function
+        self.arguments = arguments
+        self.retry = retry
+        self.timeout_s = timeout_s
+
+    def _place(self) -> str:
+        return f"result of step {self.name!r}"
+
+    def encode(self, value: T) -> bytes:
+        """*value* as it is journalled, checked against the declared type."""
+        assert self._serde is not None
+        return self._serde.encode(value, self._place())
+
+
+class Timer(DurableFuture[None]):
+    """A durable timer. Its deadline was fixed when it was first issued."""
+
+    def __init__(self, machine: Machine, deadline_ms: int) -> None:
+        super().__init__(machine, Kind.TIMER, "", None, deadline_ms)
+
+
+class DurablePromise(DurableFuture[T]):
+    """A promise of the workflow's key, completed once by whoever has the news.
+
+    Awaiting it waits for the completion, however long; it may have come before.
+    """
+
+    _serde: Serde[T]
+
+    def __init__(self, machine: Machine, name: str, serde: Serde[T]) -> None:
+        super().__init__(machine, Kind.PROMISE_AWAIT, name, serde)
+
+    def _place(self) -> str:
+        return f"value of promise {self.name!r}"
+
+    async def peek(self) -> T | PendingType:
+        """The value if the promise is resolved, else :data:`Pending`; the failure if rejected."""
+        completed = self._machine.peek_promise(self.name)
+        if completed is None:
+            return Pending
+        payload, failed = completed
+        if failed:
+            raise decode_failure(payload)
+        return self._serde.decode(payload, self._place())
+
+    async def resolve(self, value: T) -> None:
+        """Complete the promise with *value*.
+
+        Raises:
+          AlreadyCompleted: It was resolved or rejected before.
+          InvalidInput: *value* is not of the promise's type.
+        """
+        place = self._place()
+        serde = self._serde
+
+        def recode(recorded: bytes) -> bytes:
+            return serde.encode(serde.decode(recorded, place), place)
+
+        payload = serde.encode(value, place)
+        if not self._machine.complete_promise(self.name, payload, failed=False, recode=recode):
+            raise already_completed(self.name)
+
+    async def reject(self, reason: str | TerminalError, code: int = 500) -> None:
+        """Fail whoever waits for the promise with ``TerminalError(reason, code)``.
+
+        Raises:
+          AlreadyCompleted: It was resolved or rejected before.
+        """
+        payload = encode_failure(failure_of(reason, code))
+        if not self._machine.complete_promise(self.name, payload, failed=True, recode=None):
+            raise already_completed(self.name)
+
+
+def already_completed(name: str) -> AlreadyCompleted:
+    """The refusal of a second completion."""
+    return AlreadyCompleted(f"promise {name!r} was already completed")
+
+
+def failure_of(reason: str | TerminalError, code: int) -> TerminalError:
+    """The error a rejection with *reason* stands for."""
+    if isinstance(reason, TerminalError):
+        return reason
+    if not isinstance(reason, str):
+        raise InvalidInput(
+            f"a promise is rejected with a text or a TerminalError, not {type(reason).__name__}"
+        )
+    return TerminalError(reason, code)
+
+
+def durable_promise(machine: Machine, name: str, serde: Serde[T]) -> DurablePromise[T]:
+    """The promise *name* of the key that *machine* works for."""
+    check_name(name, "promise name")
+    return DurablePromise(machine, name, serde)
+
+
+async def wait_first(
+    machine: Machine, futures: tuple[DurableFuture[Any], ...]
+) -> DurableFuture[Any]:
+    """The one of *futures* that completed first; the others go on."""
+    _check_futures(machine, futures, "wait_first")
+    done = [future for future in futures if future.done()]  # done() issues each, in order
+    if done:
+        return min(done, key=lambda future: (future.ordinal, future.index))
+    waiter = machine.loop.create_future()
+    for future in futures:
+        future.watch(waiter)
+    try:
+        return cast("DurableFuture[Any]", await waiter)
+    finally:
+        for future in futures:
+            future.unwatch(waiter)
+
+
+class CompletionOrder(Generic[T]):
+    """Async iterator over futures in the order in which they complete."""
+
+    def __init__(self, machine: Machine, futures: tuple[DurableFuture[T], ...]) -> None:
+        if futures:
+            _check_futures(machine, futures, "wait")
+        self._machine = machine
+        self._left = list(dict.fromkeys(futures))
+        for future in self._left:
+            future.done()  # issues what has not been
+
+    def __aiter__(self) -> CompletionOrder[T]:
+        return self
+
+    async def __anext__(self) -> DurableFuture[T]:
+        if not self._left:
+            raise StopAsyncIteration
+        first = await wait_first(self._machine, tuple(self._left))
+        self._left.remove(first)
+        return first
+
+
+def _check_futures(machine: Machine, futures: tuple[Any, ...], verb: str) -> None:
+    machine.check_usable()
+    if not futures:
+        raise InvalidInput(f"{verb}() needs at least one durable future: nothing would complete")
+    for future in futures:
+        if not isinstance(future, DurableFuture):
+            raise InvalidInput(
+                f"{verb}() takes durable futures (promises, timers, steps), not {future!r}; for "
+                "tasks and coroutines use asyncio.wait"
+            )
+        if future.get_loop() is not machine.loop:
+            raise InvalidInput(f"{verb}() got {future!r} of another invocation")
+
+
+__all__ = [
+    "DurableFuture",
+    "DurablePromise",
+    "Pending",
+    "PendingType",
+    "Timer",
+]
