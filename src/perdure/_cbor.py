@@ -2,7 +2,7 @@
 
 Theory of operation. Encoding is canonical: one value has one encoding in every process, because
 replay compares bytes. So sets are written in the order of their encoded elements (their own order
-depends on PYTHONHASHSEED), dicts in insertion order, and every other rule is fixed here and not left
+depends on PYTHONHASHSEED), dicts in insertion order; every other rule is fixed here and not left
 to cbor2, which differs between releases. A container that holds nothing but scalars goes to cbor2's
 C code whole; two ``issuperset(map(type, ...))`` calls find that out without a Python loop. All else
 is written piece by piece by the encoder of its class, which is made once per class.
@@ -30,7 +30,7 @@ from typing import Any, Final
 
 import cbor2
 import msgspec
-from cbor2 import dumps
+from cbor2 import dumps, loads
 
 from perdure._limits import NESTING_MAX
 from perdure.errors import StoreCorrupt
@@ -39,12 +39,8 @@ SCALARS: Final[frozenset[type]] = frozenset({type(None), bool, int, float, str, 
 """Exact classes whose values are their own plain form."""
 
 _LEAVES: Final = SCALARS | {
-    dt.datetime,
-    dt.date,
-    dt.time,
-    dt.timedelta,
-    uuid.UUID,
-    decimal.Decimal,
+    *(dt.datetime, dt.date, dt.time, dt.timedelta),
+    *(uuid.UUID, decimal.Decimal),
 }
 
 _SUPPORTED: Final = (
@@ -74,11 +70,29 @@ class Unstorable(Exception):
         self.path: list[str] = []
 
     def __str__(self) -> str:
-        return self.reason + (f" - at `${''.join(self.path)}`" if self.path else "")
+        steps = self.path if len(self.path) <= 12 else [*self.path[:6], "…"]
+        return f"{self.reason} - at `${''.join(steps)}`" if steps else self.reason
+
+
+def encode_flat(value: object) -> bytes | None:
+    """Encode a dict of scalars, the commonest of values, by the shortest way; else ``None``."""
+    if (
+        type(value) is dict
+        and SCALARS.issuperset(map(type, value.values()))
+        and SCALARS.issuperset(map(type, value))
+    ):
+        try:
+            return dumps(value)
+        except UnicodeEncodeError:
+            return None  # encode() says what is wrong.
+    return None
 
 
 def encode(value: object) -> bytes:
     """Encode a value; any refusal is :class:`Unstorable`."""
+    payload = encode_flat(value)
+    if payload is not None:
+        return payload
     try:
         return _encode(value, 0)
     except UnicodeEncodeError as error:
@@ -98,7 +112,13 @@ def decode(payload: bytes, place: str) -> Any:
       StoreCorrupt: The bytes are not CBOR, or are CBOR that perdure never writes.
     """
     try:
-        value = cbor2.loads(payload, tag_hook=_decode_tag, **_LOADS_OPTIONS)
+        size = len(payload)
+        if len(payload.translate(None, _SUSPECT_BYTES)) == size:
+            return loads(payload)
+        if len(payload.translate(None, _TAG_BYTES)) == size:
+            value = loads(payload)
+        else:
+            value = loads(payload, tag_hook=_decode_tag, **_LOADS_OPTIONS)
         kind = type(value)
         if kind not in _LEAVES:
             _require_plain(value, kind, NESTING_MAX)
@@ -107,6 +127,11 @@ def decode(payload: bytes, place: str) -> Any:
         raise StoreCorrupt(f"{place}: the stored bytes are not a value: {error}") from error
     return value
 
+
+# A payload without the bytes that begin a tag, undefined or a simple value has none of them: only
+# payloads with such bytes, be it inside a text, pay for the checks.
+_TAG_BYTES: Final = bytes(range(0xC0, 0xDC))
+_SUSPECT_BYTES: Final = _TAG_BYTES + bytes((*range(0xE0, 0xF4), 0xF7, 0xF8))
 
 _TOO_DEEP: Final = (
     f"cannot store a value nested deeper than {NESTING_MAX} levels; does it contain itself?"
@@ -159,7 +184,7 @@ def _encode_dict(value: Mapping[Any, Any], depth: int) -> bytes:
             encoded_key = _encode(key, depth)
             parts += encoded_key, _encode(item, depth)
         except Unstorable as error:
-            error.path.insert(0, f".{key}" if isinstance(key, str) else f"[{key!r}]")
+            error.path.insert(0, f".{key:.40}" if isinstance(key, str) else f"[{key!r:.40}]")
             raise
         keys.add(encoded_key)
     if len(keys) != len(value):
@@ -355,7 +380,7 @@ _LOADS_OPTIONS: Final[dict[str, Any]] = (
 
 
 def _require_plain(value: Any, kind: type, depth: int) -> None:
-    """Refuse what cbor2 decodes and perdure never writes: undefined, simple values, maps as keys."""
+    """Refuse what cbor2 decodes and perdure never writes: undefined, maps as keys."""
     if depth <= 0:
         raise ValueError(f"nested deeper than {NESTING_MAX} levels")
     if kind is dict:

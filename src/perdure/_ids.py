@@ -76,11 +76,11 @@ def format_id(invocation_id: bytes) -> str:
     return ID_PREFIX + base64.b32hexencode(invocation_id)[:26].decode("ascii").lower()
 
 
-def parse_id(text: str) -> InvocationId:
+def parse_id(text: object) -> InvocationId:
     """Return the bytes of a text form.
 
     Raises:
-      InvalidInput: The text is not what :func:`format_id` gives for any id.
+      InvalidInput: It is no text, or the text is not what :func:`format_id` gives for any id.
     """
     if isinstance(text, str) and len(text) == ID_TEXT_LENGTH and text.startswith(ID_PREFIX):
         try:

@@ -10,11 +10,13 @@ import inspect
 import logging
 import math
 import random
+import sys
 import typing
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import MethodType
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple, overload
 
 from perdure._core._machine import Machine
@@ -188,10 +190,12 @@ class Context:
             )
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise InvalidInput(f"step {name!r}: retry= takes a RetryPolicy, not {retry!r}")
-        serde = _result_serde(fn) if returns is None else serde_for(returns)
+        is_async, serde = step_traits(fn)
+        if returns is not None:
+            serde = serde_for(returns)
         timeout_s = None if timeout is None else _seconds(timeout, f"timeout of step {name!r}")
-        step: Step[Any] = Step(self._machine, name, serde, fn, args, retry, timeout_s)
-        step.issue()
+        step: Step[Any] = Step(self._machine, name, serde, fn, args, is_async, retry, timeout_s)
+        step.issue(sys._getframe(1))
         return step
 
     # -- timers and races -------------------------------------------------------------------
@@ -375,15 +379,12 @@ class StepTraits(NamedTuple):
     serde: Serde[Any]
 
 
-def _result_serde(fn: Callable[..., Any]) -> Serde[Any]:
-    return step_traits(fn).serde
-
-
 def step_traits(fn: Callable[..., Any]) -> StepTraits:
     """Whether *fn* is async, and the type of its result; found once per function."""
     while isinstance(fn, functools.partial):
         fn = fn.func
-    fn = getattr(fn, "__func__", fn)
+    if isinstance(fn, MethodType):
+        fn = fn.__func__
     try:
         return _traits_of(fn)
     except TypeError:  # not hashable: an instance with __call__ and __eq__

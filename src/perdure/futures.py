@@ -45,7 +45,7 @@ class DurableFuture(Operation, Generic[T]):
     """Something begun durably whose outcome arrives once: a value of type T or a failure."""
 
     def __init__(
-        self, machine: Machine, kind: Kind, name: str, serde: Serde[T] | None, time_ms: int = 0
+        self, machine: Machine, kind: int, name: str, serde: Serde[T] | None, time_ms: int = 0
     ) -> None:
         super().__init__(machine, kind, name, time_ms)
         self._serde = serde
@@ -92,12 +92,14 @@ class Step(DurableFuture[T]):
         serde: Serde[T],
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
+        is_async: bool,
         retry: RetryPolicy | None,
         timeout_s: float | None,
     ) -> None:
         super().__init__(machine, Kind.RUN, name, serde)
         self.function = function
         self.arguments = arguments
+        self.is_async = is_async
         self.retry = retry
         self.timeout_s = timeout_s
 

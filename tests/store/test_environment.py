@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +92,13 @@ def test_the_event_descriptor_is_readable_after_a_commit_and_not_once_cleared(
 
 @pytest.mark.parametrize("key", [b"", b"k" * 512])
 def test_a_key_is_of_1_to_511_bytes(environment: Environment, key: bytes) -> None:
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: environment.put(ROWS, key, b""),
         lambda: environment.delete(ROWS, key),
         lambda: environment.get(ROWS, key),
         lambda: environment.put_entries(ROWS, key, []),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(ValueError, match="1 to 511 bytes"):
             call()
     assert environment.open_bytes == 0
@@ -304,6 +305,7 @@ def test_one_file_is_not_opened_twice_in_a_process(tmp_path: Path) -> None:
 def test_a_read_only_environment_reads_and_refuses_to_write(tmp_path: Path) -> None:
     with_rows = open_environment(tmp_path)
     with_rows.put(ROWS, b"k", b"v")
+    with_rows.seal()
     with_rows.close()
     environment = open_environment(tmp_path, read_only=True)
     assert environment.get(ROWS, b"k") == b"v"

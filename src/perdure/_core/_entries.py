@@ -8,9 +8,8 @@ identity of the operation it began, and notifications name it in ``ref``.
 
 from __future__ import annotations
 
-import enum
 import hashlib
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 LOGIC_VERSION = 1
 """What replay does. Raised only after released readers understand the new behaviour."""
@@ -19,39 +18,44 @@ PAYLOAD_KEPT_MAX = 4096
 """Bytes of a compared payload that the entry itself keeps; longer ones leave digest and length."""
 
 
-class Kind(enum.IntEnum):
-    """The numbers are the journal format: never reused, never renumbered."""
+class Kind:
+    """The numbers are the journal format: never reused, never renumbered.
+
+    Plain integers, because an enum's attributes and comparisons cost more than the work around them.
+    """
 
     # Notifications: the world answers. Each begins an activation; time_ms is its delivery.
-    START = 1  # ref: logic version; name: Python minor version
-    STEP_DONE = 2
-    TIMER_FIRED = 3
-    PROMISE_DONE = 4
+    START: Final = 1  # ref: logic version; name: Python minor version
+    STEP_DONE: Final = 2
+    TIMER_FIRED: Final = 3
+    PROMISE_DONE: Final = 4
 
     # Commands: the handler asks.
-    OUTPUT = 32
-    RUN = 33
-    TIMER = 34  # time_ms: the deadline
-    PROMISE_AWAIT = 35
-    CANCEL = 36  # ref: the operation that ends
+    OUTPUT: Final = 32
+    RUN: Final = 33
+    TIMER: Final = 34  # time_ms: the deadline
+    PROMISE_AWAIT: Final = 35
+    CANCEL: Final = 36  # ref: the operation that ends
     # Commands that complete within their activation: the answer is in the entry itself.
-    PROMISE_PEEK = 48
-    PROMISE_RESOLVE = 49
-    PROMISE_REJECT = 50
-    STATE_GET = 51
-    STATE_KEYS = 52
-    STATE_SET = 53
-    STATE_CLEAR = 54
-    STATE_CLEAR_ALL = 55
+    PROMISE_PEEK: Final = 48
+    PROMISE_RESOLVE: Final = 49
+    PROMISE_REJECT: Final = 50
+    STATE_GET: Final = 51
+    STATE_KEYS: Final = 52
+    STATE_SET: Final = 53
+    STATE_CLEAR: Final = 54
+    STATE_CLEAR_ALL: Final = 55
 
 
 FIRST_COMMAND = Kind.OUTPUT
 
 
-class Flag(enum.IntFlag):
-    FAILED = 1  # the payload is an encoded failure
-    DIGEST = 2  # the payload is BLAKE2b-128 and length of the real one
-    REFUSED = 4  # the command had no effect: the promise was completed before
+class Flag:
+    """Bits of an entry's flags."""
+
+    FAILED: Final = 1  # the payload is an encoded failure
+    DIGEST: Final = 2  # the payload is BLAKE2b-128 and length of the real one
+    REFUSED: Final = 4  # the command had no effect: the promise was completed before
 
 
 class Entry(NamedTuple):
@@ -105,7 +109,7 @@ _WORDS = {
 
 def word(kind: int) -> str:
     """The term of *kind* for people."""
-    return _WORDS[Kind(kind)] if kind in _WORDS else f"entry kind {kind}"
+    return _WORDS.get(kind) or f"entry kind {kind}"
 
 
 def describe(entry: Entry) -> str:

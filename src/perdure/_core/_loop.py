@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, Protocol
 
 from perdure._core._signals import Halted
-from perdure._core._task import LoopFuture, LoopTask, is_coroutine
+from perdure._core._task import CLOSE_ATTEMPTS_MAX, LoopFuture, LoopTask, is_coroutine
 from perdure.errors import NondeterministicOperationError
 
 CALLBACKS_MAX = 100_000
@@ -38,6 +38,7 @@ class ReadyHandle(Handle):
     """A handle without asyncio's debug bookkeeping, which costs more than the callback."""
 
     __slots__ = ()
+    _source_traceback = None  # what Handle's own repr asks for
 
     def __init__(
         self,
@@ -68,11 +69,13 @@ class DeterministicLoop(AbstractEventLoop):
         self._report = report  # told what asyncio would give its exception handler
         self._ready: deque[Handle] = deque()
         self._tasks: dict[int, LoopTask] = {}  # unfinished, in creation order
-        self._generators: list[AsyncGenerator[Any, Any]] = []  # begun, in that order
+        # Begun, in that order, each with the context of the task that began it.
+        self._generators: list[tuple[AsyncGenerator[Any, Any], contextvars.Context | None]] = []
+        self.stepping: LoopTask | None = None  # the task whose code runs, or ran last
         self._generators_prune_at = 64
-        self._number = 0  # of futures and tasks made so far
+        self.number = 0  # of futures, tasks and operations made so far
         self._time_ms = 0
-        self._running = False
+        self.running = False
         self._inert = False  # closed: nothing user code asks for happens any more
 
     # -- driving ----------------------------------------------------------------------------
@@ -111,11 +114,11 @@ class DeterministicLoop(AbstractEventLoop):
         outer = get_running_loop(), sys.get_asyncgen_hooks()
         set_running_loop(self)
         sys.set_asyncgen_hooks(firstiter=self._generator_begun, finalizer=_keep_unfinalized)
-        self._running = True
+        self.running = True
         return outer
 
     def _leave(self, outer: tuple[AbstractEventLoop | None, Any]) -> None:
-        self._running = False
+        self.running = False
         loop, hooks = outer
         sys.set_asyncgen_hooks(*hooks)
         set_running_loop(loop)
@@ -138,15 +141,10 @@ class DeterministicLoop(AbstractEventLoop):
                 complaint = task.close_coroutine()
                 if complaint:
                     complaints.append(complaint)
-            for generator in reversed(self._generators):
-                try:
-                    generator.aclose().send(None)
-                except (StopIteration, StopAsyncIteration, Halted):
-                    continue
-                except (KeyboardInterrupt, SystemExit):
-                    raise
-                except BaseException as error:
-                    complaints.append(f"async generator {generator!r}: {error!r}")
+            for generator, context in reversed(self._generators):
+                complaint = _close_generator(generator, context)
+                if complaint:
+                    complaints.append(complaint)
         finally:
             self._leave(outer)
         self._tasks.clear()
@@ -158,9 +156,10 @@ class DeterministicLoop(AbstractEventLoop):
         # Held until the invocation ends: finalized by the garbage collector, its clean-up would
         # run at a moment no replay could repeat.
         if len(self._generators) >= self._generators_prune_at:
-            self._generators = [g for g in self._generators if g.ag_frame is not None]
+            self._generators = [g for g in self._generators if g[0].ag_frame is not None]
             self._generators_prune_at = max(64, 2 * len(self._generators))
-        self._generators.append(generator)
+        task = self.stepping
+        self._generators.append((generator, None if task is None else task.get_context()))
 
     # -- the interface of an event loop -----------------------------------------------------
 
@@ -191,6 +190,8 @@ class DeterministicLoop(AbstractEventLoop):
         context: contextvars.Context | None = None,
     ) -> TimerHandle:
         handle = DurableTimerHandle(when, callback, args, self, context)
+        if when == math.inf:
+            return handle  # never: asyncio.sleep(math.inf)
         # Rounded to the microsecond first: 1700000000.123 + 0.001 must not become .125.
         deadline_ms = math.ceil(round(when * 1_000_000) / 1000)
         if deadline_ms <= self._time_ms:
@@ -214,14 +215,8 @@ class DeterministicLoop(AbstractEventLoop):
 
     def create_future(self) -> LoopFuture:
         future = LoopFuture(loop=self)
-        self._number += 1
-        future._number = self._number
+        self.number = future._number = self.number + 1
         return future
-
-    def next_number(self) -> int:
-        """A hash for something of this invocation that is neither task nor loop future."""
-        self._number += 1
-        return self._number
 
     def create_task(  # type: ignore[override]
         self,
@@ -242,8 +237,8 @@ class DeterministicLoop(AbstractEventLoop):
         if options:
             coro.close()
             raise TypeError(f"create_task() got unexpected options: {', '.join(options)}")
-        self._number += 1
-        task = LoopTask(coro, loop=self, number=self._number, name=name, context=context)
+        self.number += 1
+        task = LoopTask(coro, loop=self, number=self.number, name=name, context=context)
         self._tasks[task._number] = task
         return task
 
@@ -255,7 +250,7 @@ class DeterministicLoop(AbstractEventLoop):
         return list(self._tasks.values())
 
     def is_running(self) -> bool:
-        return self._running
+        return self.running
 
     def is_closed(self) -> bool:
         return False
@@ -278,6 +273,28 @@ class DeterministicLoop(AbstractEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if not self._inert:
             self._report(context)
+
+
+def _close_generator(
+    generator: AsyncGenerator[Any, Any], context: contextvars.Context | None
+) -> str | None:
+    """Close *generator* in *context*; what it did wrong, or None. It cannot hang."""
+    if generator.ag_frame is None:
+        return None  # it ended, or was closed with the task that was in it
+    closing = generator.aclose()
+    run = contextvars.copy_context().run if context is None else context.run
+    try:
+        run(closing.send, None)
+        for _ in range(CLOSE_ATTEMPTS_MAX):
+            # It awaits in its `finally`.
+            run(closing.throw, GeneratorExit())
+    except (StopIteration, StopAsyncIteration, GeneratorExit, Halted):
+        return None
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        return f"async generator {generator!r}: {type(error).__name__}: {error}"
+    return f"async generator {generator!r} awaits in its finally while being closed"
 
 
 def _keep_unfinalized(generator: AsyncGenerator[Any, Any]) -> None:

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import contextvars
 import enum
+import functools
 import sys
 from asyncio import _get_running_loop as get_running_loop
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from types import FrameType
-from typing import Any, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from perdure._core._entries import (
     LOGIC_VERSION,
@@ -55,6 +55,10 @@ class State(enum.Enum):
 
 
 _MAY_ACTIVATE = frozenset({State.NEW, State.REPLAYING, State.LIVE})
+_MAY_REPLAY = frozenset({State.NEW, State.REPLAYING})
+# Bound once: looking a member up in its class costs more than the comparison.
+_LIVE, _COMPLETED = State.LIVE, State.COMPLETED
+_new_entry = functools.partial(tuple.__new__, Entry)
 
 
 class Reads(Protocol):
@@ -69,30 +73,22 @@ class Reads(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Activation:
+class Activation(NamedTuple):
     """What one activation left behind.
 
     Attributes:
       first_index: Journal index of ``entries[0]``, the notification.
       entries: As issued, with whole payloads.
       ended: Operations that this activation cancelled.
+      kept: The entries in the form the journal keeps.
       completed: The last entry is the output.
     """
 
     first_index: int
     entries: list[Entry]
     ended: list[Operation]
+    kept: list[Entry]
     completed: bool
-
-    def kept(self) -> list[Entry]:
-        """The entries in the form the journal keeps."""
-        return [
-            entry
-            if entry.payload is None or len(entry.payload) <= PAYLOAD_KEPT_MAX
-            else kept(entry)
-            for entry in self.entries
-        ]
 
 
 class Machine:
@@ -133,9 +129,11 @@ class Machine:
         self._completions = 0
         self._entries: list[Entry] = []  # of the live activation
         self._ended: list[Operation] = []  # by the live activation
+        self._has_long = False  # the live activation has a payload of which the journal keeps less
         self._recorded: Sequence[Entry] | None = None  # of the activation being replayed
         self._first_replayed = 0  # index of its notification
         # Effects of this activation that its own later reads must see.
+        self._has_writes = False
         self._state_writes: dict[str, bytes | None] = {}
         self._state_cleared = False
         self._promise_writes: dict[str, tuple[bytes, bool]] = {}
@@ -160,25 +158,28 @@ class Machine:
           BaseException: What the handler raised; the attempt leaves no trace.
         """
         self._check_driver(_MAY_ACTIVATE)
-        self.state = State.LIVE
-        operation = self.outstanding.get(notification.ref)
-        deadline_ms = operation.time_ms if operation is not None else 0
-        time_ms = max(now_ms, self.time_ms, deadline_ms)
+        self.state = _LIVE
+        kind, ref, name, payload, _, _, flags = notification
+        operation = self.outstanding.get(ref)
+        if operation is not None and operation.time_ms > now_ms:
+            now_ms = operation.time_ms
+        if now_ms < self.time_ms:
+            now_ms = self.time_ms
         first_index = self._next_index
         self._next_index += 1
-        self._entries = [notification._replace(time_ms=time_ms)]
-        self._ended = []
-        self._run(self._entries[0])
-        assert self._main is not None
-        if not self._main.done() and not self.outstanding:
+        notification = _new_entry((kind, ref, name, payload, now_ms, 0, flags))
+        entries = self._entries = [notification]
+        ended = self._ended = []
+        self._has_long = False
+        self._run(notification)
+        if not self.outstanding and self.state is _LIVE:
             self._fail(
                 HandlerStalled(
                     f"the handler waits for nothing that can happen, at {self.waiting_line()}"
                 )
             )
-        return Activation(
-            first_index, self._entries, self._ended, self.state is State.COMPLETED
-        )
+        kept_entries = [kept(entry) for entry in entries] if self._has_long else entries
+        return Activation(first_index, entries, ended, kept_entries, self.state is _COMPLETED)
 
     def replay(self, entries: Sequence[Entry]) -> None:
         """Deliver a recorded activation, comparing each command with the recorded one.
@@ -187,7 +188,7 @@ class Machine:
           NondeterminismError: The code does not fit the journal.
           BaseException: What the handler raised where the journal goes on.
         """
-        self._check_driver(frozenset({State.NEW, State.REPLAYING}))
+        self._check_driver(_MAY_REPLAY)
         self.state = State.REPLAYING
         notification = entries[0]
         if notification.kind == Kind.START and notification.ref > LOGIC_VERSION:
@@ -224,24 +225,26 @@ class Machine:
     def _run(self, notification: Entry) -> None:
         self.time_ms = notification.time_ms
         self.loop.set_time_ms(notification.time_ms)
-        self._state_writes.clear()
-        self._state_cleared = False
-        self._promise_writes.clear()
+        if self._has_writes:
+            self._has_writes = self._state_cleared = False
+            self._state_writes.clear()
+            self._promise_writes.clear()
         if notification.kind == Kind.START:
             self._main = self.loop.create_task(
                 self._main_factory(self), name="handler", context=self._context
             )
         else:
             self._deliver(notification)
-        if not self.loop.run_until_idle():
+        idle = self.loop.run_until_idle()
+        if self._error is not None:
+            raise self._error
+        if not idle:
             self._fail(
                 HandlerStalled(
                     f"the handler ran {CALLBACKS_MAX:,} callbacks without waiting for anything; "
                     f"it spins at {self._spinning_line()}"
                 )
             )
-        if self._error is not None:
-            raise self._error
         if self._main is not None and self._main.done():
             self._finish(self._main)
 
@@ -299,14 +302,24 @@ class Machine:
         if self.state is State.CLOSED or self._error is not None:
             raise Halted
 
-    def begin(self, operation: Operation) -> None:
-        """Issue the command that begins *operation*."""
-        entry = self.issue(
-            Entry(operation.kind, name=operation.name, time_ms=operation.time_ms)
-        )
-        operation.time_ms = entry.time_ms  # the recorded deadline, in replay
-        operation.index = self._next_index - 1
-        self.outstanding[operation.index] = operation
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing the handler still asks for will happen."""
+        return self._error is not None or self.state is State.CLOSED
+
+    def begin(self, operation: Operation, frame: FrameType | None = None) -> None:
+        """Issue the command that begins *operation*, called for at *frame* where that is known."""
+        self.check_usable()
+        site = self._site(sys._getframe(1)) if frame is None else self._sites.of(frame)
+        index = self._next_index
+        entry = _new_entry((operation.kind, 0, operation.name, None, operation.time_ms, site, 0))
+        if self._recorded is None:
+            self._entries.append(entry)
+            self._next_index = index + 1
+        else:
+            operation.time_ms = self._record(entry).time_ms  # the recorded deadline
+        operation.index = index
+        self.outstanding[index] = operation
 
     def cancel_operation(self, operation: Operation) -> None:
         """Issue the command that ends *operation*."""
@@ -328,14 +341,17 @@ class Machine:
 
     def set_state(self, name: str, payload: bytes, recode: Recode) -> None:
         self.issue(Entry(Kind.STATE_SET, name=name, payload=payload), recode)
+        self._has_writes = True
         self._state_writes[name] = payload
 
     def clear_state(self, name: str) -> None:
         self.issue(Entry(Kind.STATE_CLEAR, name=name))
+        self._has_writes = True
         self._state_writes[name] = None
 
     def clear_all_state(self) -> None:
         self.issue(Entry(Kind.STATE_CLEAR_ALL))
+        self._has_writes = True
         self._state_writes.clear()
         self._state_cleared = True
 
@@ -357,19 +373,20 @@ class Machine:
         entry = self.issue(entry, recode)
         if entry.flags & Flag.REFUSED:
             return False
+        self._has_writes = True
         self._promise_writes[name] = payload, failed
         return True
 
     def issue(self, entry: Entry, recode: Recode | None = None) -> Entry:
         """Append *entry* to the activation, or match it with the recorded one and return that."""
         self.check_usable()
-        frame: FrameType | None = sys._getframe(1)
+        return self._record(entry._replace(site=self._site(sys._getframe(1))), recode)
+
+    def _site(self, frame: FrameType | None) -> int:
+        """The user's call site nearest to *frame*."""
         while frame is not None and is_plumbing(frame):
             frame = frame.f_back
-        if frame is not None:
-            site = self._sites.of(frame.f_code, frame.f_lasti, frame.f_lineno)
-            entry = entry._replace(site=site)
-        return self._record(entry, recode)
+        return 0 if frame is None else self._sites.of(frame)
 
     def _read(self, kind: Kind, name: str, now: Callable[[Entry], Entry]) -> Entry:
         entry = Entry(kind, name=name)
@@ -378,6 +395,8 @@ class Machine:
     def _record(self, entry: Entry, recode: Recode | None = None) -> Entry:
         if self._recorded is None:
             self._entries.append(entry)
+            if entry.payload is not None and len(entry.payload) > PAYLOAD_KEPT_MAX:
+                self._has_long = True
         else:
             position = self._next_index - self._first_replayed
             if position >= len(self._recorded):

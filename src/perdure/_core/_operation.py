@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import enum
 from asyncio import CancelledError, Future, InvalidStateError
-from asyncio import _get_running_loop as get_running_loop
 from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from perdure._core._entries import Entry, Flag, Kind
-from perdure.errors import InvalidInput
 
 if TYPE_CHECKING:
     from perdure._core._machine import Machine
 
 
 class Progress(enum.Enum):
+    """How far an operation is."""
+
     UNISSUED = "unissued"  # no command yet: a promise nobody has waited for
     PENDING = "pending"
     DONE = "done"
     CANCELLED = "cancelled"
+
+
+# Bound once: looking a member up in its class costs more than the comparison.
+_UNISSUED, _PENDING, _DONE, _CANCELLED = Progress
 
 
 class Operation:
@@ -36,9 +41,10 @@ class Operation:
       payload, failed: The answer as recorded, once done.
     """
 
-    def __init__(self, machine: Machine, kind: Kind, name: str, time_ms: int = 0) -> None:
+    def __init__(self, machine: Machine, kind: int, name: str, time_ms: int = 0) -> None:
         self._machine = machine
-        self._number = machine.loop.next_number()
+        loop = machine.loop
+        loop.number = self._number = loop.number + 1
         self.kind = kind
         self.name = name
         self.time_ms = time_ms
@@ -46,26 +52,26 @@ class Operation:
         self.ordinal = 0
         self.payload: bytes | None = None
         self.failed = False
-        self._progress = Progress.UNISSUED
+        self._progress = _UNISSUED
         self._waiters: list[Future[Any]] = []
         self._callbacks: list[tuple[Callable[[Any], object], Context]] = []
 
     def __hash__(self) -> int:
         return self._number
 
-    def issue(self) -> None:
-        """Issue the command; the machine gives the index."""
-        self._progress = Progress.PENDING
-        self._machine.begin(self)
+    def issue(self, frame: FrameType | None = None) -> None:
+        """Issue the command, called for at *frame*; the machine gives the index."""
+        self._progress = _PENDING
+        self._machine.begin(self, frame)
 
     # -- what the machine does to it --------------------------------------------------------
 
     def complete(self, notification: Entry, ordinal: int) -> None:
-        assert self._progress is Progress.PENDING
+        assert self._progress is _PENDING
         self.payload = notification.payload
         self.failed = bool(notification.flags & Flag.FAILED)
         self.ordinal = ordinal
-        self._progress = Progress.DONE
+        self._progress = _DONE
         self._wake()
 
     def _wake(self) -> None:
@@ -80,17 +86,17 @@ class Operation:
     # -- what user code does with it --------------------------------------------------------
 
     def _arm(self) -> None:
-        if self._progress is Progress.UNISSUED:
+        if self._progress is _UNISSUED:
             self.issue()
 
     def done(self) -> bool:
         """Whether the answer has been delivered, or the operation was cancelled."""
         self._arm()
-        return self._progress is not Progress.PENDING
+        return self._progress is not _PENDING
 
     def cancelled(self) -> bool:
         """Whether the operation was ended by :meth:`cancel`."""
-        return self._progress is Progress.CANCELLED
+        return self._progress is _CANCELLED
 
     def cancel(self) -> bool:
         """End the operation, durably; False if it has completed before.
@@ -99,18 +105,18 @@ class Operation:
         handler stops waiting. Who awaits it gets ``asyncio.CancelledError``.
         """
         self._arm()
-        if self._progress is not Progress.PENDING:
+        if self._progress is not _PENDING:
             return False
         self._machine.cancel_operation(self)
-        self._progress = Progress.CANCELLED
+        self._progress = _CANCELLED
         self._wake()
         return True
 
     def result(self) -> Any:
         """The value, or the recorded failure raised; ``InvalidStateError`` before completion."""
-        if self._progress is Progress.CANCELLED:
+        if self._progress is _CANCELLED:
             raise CancelledError(f"{self!r} was cancelled")
-        if self._progress is not Progress.DONE:
+        if self._progress is not _DONE:
             raise InvalidStateError(f"{self!r} has not completed")
         return self._answer()
 
@@ -134,7 +140,7 @@ class Operation:
         self._arm()
         if context is None:
             context = copy_context()
-        if self._progress is not Progress.PENDING:
+        if self._progress is not _PENDING:
             self._machine.loop.call_soon(callback, self, context=context)
         else:
             self._callbacks.append((callback, context))
@@ -151,15 +157,13 @@ class Operation:
 
     def __await__(self) -> Generator[Any, Any, Any]:
         machine = self._machine
-        if get_running_loop() is not machine.loop:
-            raise InvalidInput(
-                f"{self!r} was awaited outside the handler that made it; use the engine's own "
-                "verbs there: engine.attach, engine.resolve, …"
-            )
-        machine.check_usable()
-        if self._progress is Progress.UNISSUED:
+        if not machine.loop.running:
+            machine.check_usable()
+        if self._progress is _UNISSUED:
             self.issue()
-        if self._progress is Progress.PENDING:
+        if self._progress is _PENDING:
+            if machine.is_over:
+                machine.check_usable()
             waiter = machine.loop.create_future()
             self._waiters.append(waiter)
             try:
@@ -175,7 +179,7 @@ class Operation:
         # A step nobody waits for any more must not overtake the compensation that follows.
         if (
             self.kind == Kind.RUN
-            and self._progress is Progress.PENDING
+            and self._progress is _PENDING
             and not self._waiters
             and not self._callbacks
         ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from types import FrameType
 from typing import Protocol
 
 from perdure._core._entries import COMPARED, Entry, Flag, Kind, describe, digest
@@ -16,7 +17,7 @@ Recode = Callable[[bytes], bytes]
 class Sites(Protocol):
     """The interned call sites of the engine."""
 
-    def of(self, code: object, instruction: int, line: int) -> int: ...
+    def of(self, frame: FrameType) -> int: ...
 
     def text(self, site: int) -> str: ...
 

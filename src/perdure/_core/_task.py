@@ -19,6 +19,7 @@ from collections.abc import Coroutine, Generator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from perdure._core._signals import Halted
 from perdure.errors import NondeterministicOperationError
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class LoopTask(LoopFuture):
             self._must_cancel = False
         self._fut_waiter = None
         loop = self._loop
+        loop.stepping = self
         enter_task(loop, self)
         try:
             awaited = self._coro.send(None) if error is None else self._coro.throw(error)
@@ -206,6 +208,8 @@ class LoopTask(LoopFuture):
                         return f"{type(refused).__name__}: {refused}"
                 except (KeyboardInterrupt, SystemExit):
                     raise
+                except Halted:
+                    return None  # its `finally` asked for something durable: that ends it
                 except BaseException as failure:
                     return f"{type(failure).__name__}: {failure}"
                 else:

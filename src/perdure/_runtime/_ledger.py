@@ -8,9 +8,7 @@ or ``paused``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from perdure._core._entries import Entry, Flag, Kind
+from perdure._core._entries import FIRST_COMMAND, Entry, Flag, Kind
 from perdure._core._machine import Activation
 from perdure._core._operation import Operation
 from perdure._runtime._instance import Delivery, Instance, Kept, Phase
@@ -37,7 +35,6 @@ from perdure._store import Db, Store
 from perdure.service import HandlerKind
 
 
-@dataclass(slots=True)
 class Consequences:
     """What the scheduler must do about an activation once its unit is sealed.
 
@@ -48,10 +45,18 @@ class Consequences:
       output: How it ended, if it did.
     """
 
-    steps: list[Operation] = field(default_factory=list)
-    ended_steps: list[Operation] = field(default_factory=list)
-    notified: list[bytes] = field(default_factory=list)
-    output: Output | None = None
+    __slots__ = ("ended_steps", "notified", "output", "steps")
+
+    def __init__(self) -> None:
+        self.steps: list[Operation] = []
+        self.ended_steps: list[Operation] = []
+        self.notified: list[bytes] = []
+        self.output: Output | None = None
+
+
+# Bound once: looking a member up in its class costs more than the comparison.
+_ADMITTED = Phase.ADMITTED
+_NOTHING, _JOURNAL = int(Kept.NOTHING), int(Kept.JOURNAL)
 
 
 class Ledger:
@@ -134,44 +139,53 @@ class Ledger:
     ) -> Consequences:
         """All rows of one activation."""
         result = Consequences()
-        store = self._store
-        whole_life = instance.phase is Phase.ADMITTED and activation.completed
-        if instance.phase is Phase.ADMITTED and not (
-            whole_life and instance.record.kept == Kept.NOTHING
-        ):
-            self.accept(instance)
-        if instance.record.kept == Kept.JOURNAL or not whole_life:
-            self._sites.flush()
-            store.put_journal(instance.id, activation.first_index, activation.kept())
-            if instance.record.kept != Kept.JOURNAL:
-                instance.chunks.append(activation.first_index)
-        self.forget_delivery(instance, delivery)
-        if delivery.entry.ref in instance.resting_steps:
-            self.end_step_backoff(instance, delivery.entry.ref)
+        first_index, entries, ended, kept_entries, completed = activation
+        kept = instance.record.kept
+        whole_life = False
+        if instance.phase is _ADMITTED:
+            whole_life = completed
+            if not whole_life or kept != _NOTHING:
+                self.accept(instance)
+        if kept == _JOURNAL or not whole_life:
+            if self._sites.unsaved:
+                self._sites.flush()
+            self._store.put_journal(instance.id, first_index, kept_entries)
+            if kept != _JOURNAL:
+                instance.chunks.append(first_index)
+        notification, arrival, timer = delivery
+        if arrival is not None or timer is not None:
+            self.forget_delivery(instance, delivery)
+        if instance.resting_steps and notification.ref in instance.resting_steps:
+            self.end_step_backoff(instance, notification.ref)
         if instance.backoff is not None:
             self.end_backoff(instance.id, 0)
             instance.backoff = None
-        for position, entry in enumerate(activation.entries):
-            if position:
-                self._effect(instance, activation.first_index + position, entry, result)
-        for operation in activation.ended:
+        index = first_index
+        for entry in entries:
+            if entry[0] >= FIRST_COMMAND:
+                self._effect(instance, index, entry, result)
+            index += 1
+        for operation in ended:
             self._end(instance, operation, result)
-        if activation.completed:
-            self._complete(instance, activation.entries, result)
+        if completed:
+            self._complete(instance, entries, result)
         else:
-            self._set_ready(instance, self._must_be_ready(instance))
+            ready = self._must_be_ready(instance)
+            if instance.in_ready != ready:
+                self._set_ready(instance, ready)
         return result
 
     def _effect(
         self, instance: Instance, index: int, entry: Entry, result: Consequences
     ) -> None:
-        store = self._store
-        kind = entry.kind
+        kind = entry[0]
         if kind == Kind.RUN:
             operation = instance.machine.outstanding.get(index)
             if operation is not None:  # not cancelled in the same activation
                 result.steps.append(operation)
-        elif kind == Kind.TIMER:
+            return
+        store = self._store
+        if kind == Kind.TIMER:
             self._timers.put(TimerKey(entry.time_ms, instance.id, index))
         elif kind == Kind.PROMISE_AWAIT:
             self._await_promise(instance, index, entry.name, result)
@@ -223,8 +237,9 @@ class Ledger:
             )
 
     def _must_be_ready(self, instance: Instance) -> bool:
-        if any(delivery.arrival is not None for delivery in instance.backlog):
-            return True
+        for delivery in instance.backlog:
+            if delivery.arrival is not None:
+                return True
         for operation in instance.machine.outstanding.values():
             if operation.kind == Kind.RUN and operation.index not in instance.resting_steps:
                 return True

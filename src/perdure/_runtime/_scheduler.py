@@ -11,12 +11,13 @@ commit has failed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import itertools
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from perdure._core._entries import Entry, Flag, Kind
@@ -40,12 +41,15 @@ from perdure._runtime._steps import RunningStep, StepRunner
 from perdure._runtime._threads import StepThreads
 from perdure._runtime._timers import Timers
 from perdure._store import Db, Store
-from perdure.errors import NotFound, StoreBroken, StoreClosed, StoreError
+from perdure.errors import InternalError, NotFound, PerdureError, StoreClosed, StoreError
 from perdure.futures import Step
 from perdure.retry import RetryPolicy
 from perdure.service import HandlerDefinition, HandlerKind, ServiceDefinition
 
 logger = logging.getLogger("perdure")
+
+# Bound once: looking a member up in its class costs more than the comparison.
+_LOADING, _LIVE = Phase.LOADING, Phase.LIVE
 
 SLICE_S = 0.005
 """The host's loop gets its turn at least this often."""
@@ -70,7 +74,7 @@ class Scheduler:
     ) -> None:
         self.store = store
         self.clock = clock
-        self.failure: StoreError | None = None  # why nothing is accepted any more
+        self.failure: PerdureError | None = None  # why nothing is accepted any more
         self.running: dict[bytes, dict[int, RunningStep]] = {}
         self._services = services
         self._loop = loop
@@ -81,7 +85,7 @@ class Scheduler:
         self._timers = Timers(store, clock, loop, self._on_timers)
         self.ledger = Ledger(store, self._timers, self._sites)
         self._threads = StepThreads(step_threads)
-        self._runner = StepRunner(loop, self._threads, self._step_ended)
+        self._runner = StepRunner(loop, self._threads, self._step_succeeded, self._step_failed)
         self._failures = Failures(self, default_retry)
         self._residents: OrderedDict[bytes, Instance] = OrderedDict()  # least recently used first
         self.ledger.residents = self._residents
@@ -130,7 +134,9 @@ class Scheduler:
         except TimeoutError:
             left = sum(len(steps) for steps in self.running.values())
             logger.warning(
-                "%d steps still run after %.0f s; they start anew at the next start", left, timeout_s
+                "%d steps still run after %.1f s; they start anew when the directory is opened again",
+                left,
+                timeout_s,
             )
         tasks = [step.task for steps in self.running.values() for step in steps.values()]
         for steps in self.running.values():
@@ -164,7 +170,19 @@ class Scheduler:
     def _is_quiet(self) -> bool:
         return not self._queue and not self.running and self._pump_handle is None
 
-    def _fail(self, failure: StoreError) -> None:
+    @contextlib.contextmanager
+    def _failing_the_engine(self) -> Iterator[None]:
+        """Whatever escapes here is no handler's fault: it ends the engine, and no caller hangs."""
+        try:
+            yield
+        except StoreError as broken:
+            self._fail(broken)
+        except Exception as defect:
+            logger.exception("a defect in perdure, please report it")
+            self.store.discard()
+            self._fail(InternalError(f"{type(defect).__name__}: {defect}"))
+
+    def _fail(self, failure: PerdureError) -> None:
         """A commit failed: from here on nothing runs, nothing is answered, nothing is accepted."""
         if self.failure is not None:
             return
@@ -180,7 +198,7 @@ class Scheduler:
         self._room.set()
         self._quiet.set()
 
-    def _fail_waiting(self, failure: StoreError) -> None:
+    def _fail_waiting(self, failure: PerdureError) -> None:
         for _, _, args in self._held:
             _fail_futures(args, failure)
         self._held.clear()
@@ -323,22 +341,21 @@ class Scheduler:
         self._pump_handle = None
         deadline = time.perf_counter() + SLICE_S
         queue = self._queue
-        try:
+        turns = 0
+        with self._failing_the_engine():
             while self.failure is None and (queue or self._recover_one()):
-                if self.store.congested():
-                    return  # the next commit wakes the pump
+                if not turns & 15 and self.store.congested():
+                    break  # the next commit wakes the pump
+                turns += 1
                 instance = queue.popleft()
                 instance.queued = False
                 self._advance(instance)
                 if time.perf_counter() > deadline:
                     self._wake_pump()
-                    return
-        except StoreBroken as broken:
-            self._fail(broken)
-        finally:
+                    break
             self._trim()
-            if self._draining and self._is_quiet():
-                self._quiet.set()
+        if self._draining and self._is_quiet():
+            self._quiet.set()
 
     def _recover_one(self) -> bool:
         while self._recovering and not self._draining:
@@ -350,9 +367,8 @@ class Scheduler:
         return False
 
     def _advance(self, instance: Instance) -> None:
-        if instance.phase is Phase.LOADING:
-            if not self._replay_slice(instance):
-                return
+        if instance.phase is _LOADING and not self._replay_slice(instance):
+            return
         if instance.ending is not None:
             self._end_now(instance, instance.ending)
             return
@@ -361,13 +377,14 @@ class Scheduler:
             return
         delivery = instance.backlog.popleft()
         machine = instance.machine
-        if delivery.entry.kind != Kind.START and delivery.entry.ref not in machine.outstanding:
+        notification = delivery.entry
+        if notification.kind != Kind.START and notification.ref not in machine.outstanding:
             # Cancelled before the answer came: nothing waits for it, nothing is to be told.
             self.ledger.forget_delivery(instance, delivery)
             self._sealed(instance)
         else:
             try:
-                activation = machine.activate(delivery.entry, self.clock.now_ms())
+                activation = machine.activate(notification, self.clock.now_ms())
             except (KeyboardInterrupt, SystemExit):
                 self.drop(instance)
                 raise
@@ -381,8 +398,9 @@ class Scheduler:
 
     def _follow(self, instance: Instance, consequences: Consequences) -> None:
         """Seal the unit of an activation and see to what follows from it."""
-        self._sealed(instance)
-        self.accept_when_committed(instance)
+        instance.last_unit = self.store.seal()
+        if instance.accepted is not None:
+            self.accept_when_committed(instance)
         for operation in consequences.ended_steps:
             running = self._forget_step(instance.id, operation.index)
             if running is not None:
@@ -565,19 +583,17 @@ class Scheduler:
             self._quiet.set()
         return running
 
-    def _step_ended(
-        self, running: RunningStep, payload: bytes | None, error: BaseException | None
-    ) -> None:
+    def _step_succeeded(self, running: RunningStep, payload: bytes) -> None:
         self._forget_step(running.invocation_id, running.index)
-        if self.failure is not None:
-            return
-        try:
-            if error is not None:
-                self._failures.step_failed(running, error)
-            else:
+        if self.failure is None:
+            with self._failing_the_engine():
                 self.step_done(running, payload, 0)
-        except StoreBroken as broken:
-            self._fail(broken)
+
+    def _step_failed(self, running: RunningStep, error: BaseException) -> None:
+        self._forget_step(running.invocation_id, running.index)
+        if self.failure is None:
+            with self._failing_the_engine():
+                self._failures.step_failed(running, error)
 
     def step_done(self, running: RunningStep, payload: bytes | None, flags: Flag | int) -> None:
         """Deliver the outcome of a step."""
@@ -591,7 +607,7 @@ class Scheduler:
     def _deliver(self, invocation_id: bytes, delivery: Delivery) -> None:
         """Tell an invocation at once if it is live, else let the store keep the notification."""
         instance = self._residents.get(invocation_id)
-        if instance is not None and instance.phase is Phase.LIVE:
+        if instance is not None and instance.phase is _LIVE:
             instance.backlog.append(delivery)
             self._enqueue(instance)
             return
@@ -605,17 +621,14 @@ class Scheduler:
         """Let the timers that are due fire, in deadline order."""
         if self.failure is not None or self._draining:
             return
-        try:
+        with self._failing_the_engine():
             due = self._timers.due(self.clock.now_ms(), TIMERS_PER_TURN)
             for timer, value in due:
                 self._fire(timer, value)
-        except StoreBroken as broken:
-            self._fail(broken)
-            return
-        if len(due) == TIMERS_PER_TURN:
-            self._loop.call_soon(self._on_timers)
-        else:
-            self._timers.arm()
+            if len(due) == TIMERS_PER_TURN:
+                self._loop.call_soon(self._on_timers)
+            else:
+                self._timers.arm()
 
     def _fire(self, timer: TimerKey, value: bytes) -> None:
         if not value:
@@ -671,17 +684,14 @@ class Scheduler:
     # -- commits ----------------------------------------------------------------------------
 
     def _on_commit(self) -> None:
-        try:
+        with self._failing_the_engine():
             self.store.on_event()
-        except StoreError as broken:
-            self._fail(broken)
-            return
-        self._release(self.store.committed)
-        if self._queue or self._recovering:
-            self._wake_pump()
-        if not self._room.is_set() and not self.store.congested():
-            self._room.set()
-        self._trim()
+            self._release(self.store.committed)
+            if self._queue or self._recovering:
+                self._wake_pump()
+            if not self._room.is_set() and not self.store.congested():
+                self._room.set()
+            self._trim()
 
     def _release(self, committed: int) -> None:
         held = self._held
@@ -694,7 +704,7 @@ def _fits(service: ServiceDefinition, record: Record) -> bool:
     return record.handler in service.handlers and record.version == service.version
 
 
-def _fail_futures(items: Iterable[Any], failure: StoreError) -> None:
+def _fail_futures(items: Iterable[Any], failure: PerdureError) -> None:
     for item in items:
         if isinstance(item, asyncio.Future) and not item.done():
             item.set_exception(failure)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import CodeType
+from types import CodeType, FrameType
 
 from perdure._runtime._layout import u32
 from perdure._store import Db, Store
@@ -26,23 +26,24 @@ class SiteTable:
         # Keyed by id(code), which stays true because the code object is kept alive here.
         self._known: dict[tuple[int, int], int] = {}
         self._codes: dict[int, CodeType] = {}
-        self._unsaved: list[int] = []
+        self.unsaved: list[int] = []  # numbers that the store does not have yet
 
-    def of(self, code: CodeType, instruction: int, line: int) -> int:
-        """The number of the call at *instruction* of *code*."""
-        number = self._known.get((id(code), instruction))
-        return self._intern(code, instruction, line) if number is None else number
+    def of(self, frame: FrameType) -> int:
+        """The number of the call that *frame* is at."""
+        number = self._known.get((id(frame.f_code), frame.f_lasti))
+        return self._intern(frame) if number is None else number
 
-    def _intern(self, code: CodeType, instruction: int, line: int) -> int:
-        text = f"{code.co_filename}:{line} in {code.co_qualname}"
+    def _intern(self, frame: FrameType) -> int:
+        code = frame.f_code
+        text = f"{code.co_filename}:{frame.f_lineno} in {code.co_qualname}"
         number = self._numbers.get(text)
         if number is None:
             number = len(self._texts) + 1
             self._texts[number] = text
             self._numbers[text] = number
-            self._unsaved.append(number)
+            self.unsaved.append(number)
         self._codes[id(code)] = code
-        self._known[id(code), instruction] = number
+        self._known[id(code), frame.f_lasti] = number
         return number
 
     def text(self, site: int) -> str:
@@ -51,6 +52,6 @@ class SiteTable:
 
     def flush(self) -> None:
         """Append what the store does not have yet to its open unit."""
-        for number in self._unsaved:
+        for number in self.unsaved:
             self._store.put(Db.SITES, b"", u32(number), self._texts[number].encode())
-        self._unsaved.clear()
+        self.unsaved.clear()

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from perdure._runtime._threads import StepThreads
-from perdure.context import step_traits
 from perdure.errors import NotFound
 from perdure.futures import Step
 
@@ -63,24 +62,32 @@ class RunningStep:
             self.task.cancel()
 
 
-Report = Callable[[RunningStep, bytes | None, BaseException | None], None]
-"""How an attempt ended: the encoded value, or the exception. Not called for cancelled ones."""
+Success = Callable[[RunningStep, bytes], None]
+"""An attempt ended well, with this encoded value. Not called for cancelled ones."""
+
+Failure = Callable[[RunningStep, BaseException], None]
+"""An attempt raised. Not called for cancelled ones."""
 
 
 class StepRunner:
     """Starts attempts on the host loop and in threads, and reports their ends on the loop."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, threads: StepThreads, report: Report
+        self,
+        loop: asyncio.AbstractEventLoop,
+        threads: StepThreads,
+        succeeded: Success,
+        failed: Failure,
     ) -> None:
+        self._succeeded = succeeded
+        self._failed = failed
         self._loop = loop
         self._threads = threads
-        self._report = report
 
     def start(self, running: RunningStep) -> None:
         """Begin an attempt."""
         step = running.step
-        if step_traits(step.function).is_async:
+        if step.is_async:
             running.task = self._loop.create_task(self._attempt(running))
         else:
             if step.timeout_s is not None:
@@ -103,7 +110,8 @@ class StepRunner:
         except BaseException as error:
             self._ended(running, None, error)
         else:
-            self._ended(running, payload, None)
+            if not running.cancelled:
+                self._succeeded(running, payload)
 
     def _ended(
         self, running: RunningStep, payload: bytes | None, error: BaseException | None
@@ -112,12 +120,16 @@ class StepRunner:
         if not running.cancelled:
             if running.expiry is not None:
                 running.expiry.cancel()
-            self._report(running, payload, error)
+            if error is not None:
+                self._failed(running, error)
+            else:
+                assert payload is not None
+                self._succeeded(running, payload)
 
     def _expire(self, running: RunningStep) -> None:
         # A thread can not be stopped: its outcome is dropped, and the attempt counts as failed.
         running.cancel()
-        self._report(running, None, TimeoutError())
+        self._failed(running, TimeoutError(f"no result within {running.step.timeout_s} s"))
 
     def _attempt_in_thread(self, running: RunningStep) -> None:
         step = running.step

@@ -1,0 +1,33 @@
+"""What tests of the engine share: a place for its data, and the rules of the store afterwards."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# The crash tests check the same rules as those of the engine.
+sys.path.insert(0, str(Path(__file__).parent / "engine"))
+
+from engine_support import Place
+from invariants import assert_invariants
+
+
+@pytest.fixture(params=[10_000, 0], ids=["resident", "evicted"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """A data directory, once with every invocation kept in memory and once with none."""
+    place = Place(tmp_path / "data", request.param)
+    yield place
+    if place.path.exists():
+        assert_invariants(place.path)
+
+
+@pytest.fixture
+def resident_place(tmp_path: Path) -> Iterator[Place]:
+    """A data directory, for what has nothing to do with eviction."""
+    place = Place(tmp_path / "data", 10_000)
+    yield place
+    if place.path.exists():
+        assert_invariants(place.path)

@@ -1,0 +1,201 @@
+"""The rules that a closed data directory keeps (suspended, ready, backing off or paused)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from perdure._core._entries import Entry, Kind
+from perdure._ids import format_id
+from perdure._runtime._layout import (
+    ID_BYTES,
+    Output,
+    Record,
+    TimerKey,
+    unpack_entry,
+    unpack_waiter,
+)
+from perdure._store import Db, Store
+
+_ANSWERS = (Kind.STEP_DONE, Kind.TIMER_FIRED, Kind.PROMISE_DONE)
+_OPERATIONS = (Kind.RUN, Kind.TIMER, Kind.PROMISE_AWAIT)
+
+
+@dataclass
+class _Rows:
+    """What the store holds of one invocation."""
+
+    record: Record | None = None
+    output: Output | None = None
+    ready: bool = False
+    paused: bool = False
+    pending: list[Entry] = field(default_factory=list)
+    timers: dict[int, int] = field(default_factory=dict)  # durable timers: index to due_ms
+    backoff_timers: dict[int, int] = field(default_factory=dict)
+    backoffs: dict[int, int] = field(default_factory=dict)
+    waiters: dict[int, str] = field(default_factory=dict)  # index to promise name
+    journal: list[Entry] = field(default_factory=list)
+
+    def outstanding(self) -> dict[int, Entry]:
+        found: dict[int, Entry] = {}
+        for index, entry in enumerate(self.journal):
+            if entry.kind in _OPERATIONS:
+                found[index] = entry
+            elif entry.kind in _ANSWERS or entry.kind == Kind.CANCEL:
+                found.pop(entry.ref, None)
+        return found
+
+
+def assert_invariants(path: Path) -> None:
+    """Assert that each unfinished invocation is in exactly one place, and no row dangles."""
+    assert violations(path) == []
+
+
+def violations(path: Path) -> list[str]:
+    """What breaks the rules in the closed data directory *path*, a sentence each."""
+    store = Store(path, durability="os")
+    try:
+        invocations, found = _read(store)
+    finally:
+        store.close()
+    for invocation_id, rows in sorted(invocations.items()):
+        name = format_id(invocation_id)
+        if rows.record is not None:
+            name += f" ({rows.record.service}.{rows.record.handler} {rows.record.key!r})"
+        found += [f"{name}: {problem}" for problem in _problems(rows)]
+    return found
+
+
+def _read(store: Store) -> tuple[dict[bytes, _Rows], list[str]]:
+    rows: defaultdict[bytes, _Rows] = defaultdict(_Rows)
+    found: list[str] = []
+    for key, value in _all(store, Db.INVOCATIONS):
+        rows[key].record = Record.unpack(value)
+    for key, value in _all(store, Db.OUTPUTS):
+        rows[key].output = Output.unpack(value)
+    for key, _ in _all(store, Db.READY):
+        rows[key].ready = True
+    for key, _ in _all(store, Db.PAUSED):
+        rows[key].paused = True
+    for key, value in _all(store, Db.PENDING):
+        rows[key[:ID_BYTES]].pending.append(unpack_entry(value))
+    for key, value in _all(store, Db.TIMERS):
+        timer = TimerKey.unpack(key)
+        of = rows[timer.invocation_id]
+        (of.backoff_timers if value else of.timers)[timer.index] = timer.due_ms
+    promises = {key for key, _ in _all(store, Db.PROMISES)}
+    for key, value in _all(store, Db.WAITERS):
+        if key[:1] == b"b":
+            invocation_id, index = unpack_waiter(key[1:])
+            rows[invocation_id].backoffs[index] = int.from_bytes(value, "big")
+            continue
+        service, rest = _unpack_text(key[1:])
+        keyed, rest = _unpack_text(rest)
+        name, rest = _unpack_text(rest)
+        invocation_id, index = unpack_waiter(rest)
+        rows[invocation_id].waiters[index] = name
+        group = key[1 : 1 + 4 + len(service.encode()) + len(keyed.encode())]
+        if group + name.encode() in promises:
+            found.append(f"a waiter of {service} {keyed!r} waits for the completed {name!r}")
+    for key, _ in _all(store, Db.JOURNAL):
+        rows[key[:ID_BYTES]]  # known by its journal alone, if by nothing else
+    for invocation_id, of in rows.items():
+        position = 0
+        while page := store.journal(invocation_id, position, Entry):
+            for first_index, entries in page:
+                if first_index != len(of.journal):
+                    found.append(f"{format_id(invocation_id)}: a gap at entry {len(of.journal)}")
+                of.journal += entries
+                position = first_index + len(entries)
+    for _, value in _all(store, Db.TARGETS):
+        if rows[value[-ID_BYTES:]].record is None:
+            found.append(f"a target names the unknown {format_id(value[-ID_BYTES:])}")
+    return dict(rows), found
+
+
+def _all(store: Store, db: Db) -> Iterator[tuple[bytes, bytes]]:
+    start = b""
+    while page := store.scan_committed(db, start):
+        yield from page
+        start = page[-1][0] + b"\0"
+
+
+def _unpack_text(raw: bytes) -> tuple[str, bytes]:
+    end = 2 + int.from_bytes(raw[:2], "big")
+    return raw[2:end].decode(), raw[end:]
+
+
+def _problems(rows: _Rows) -> list[str]:
+    if rows.record is None:
+        return ["has rows, but no record"]
+    if rows.output is not None:
+        return _problems_of_completed(rows)
+    found: list[str] = []
+    backs_off = 0 in rows.backoffs
+    places = [
+        place
+        for place, is_there in (
+            ("ready", rows.ready),
+            ("backing off", backs_off),
+            ("paused", rows.paused),
+        )
+        if is_there
+    ]
+    if len(places) > 1:
+        found.append(f"is in several places: {places}")
+    if rows.backoffs != rows.backoff_timers:
+        found.append(f"back-offs {rows.backoffs} and their timers {rows.backoff_timers} differ")
+    outstanding = rows.outstanding()
+    answered = {entry.ref for entry in rows.pending if entry.kind in _ANSWERS}
+    unstarted = [
+        index
+        for index, entry in outstanding.items()
+        if entry.kind == Kind.RUN and index not in rows.backoffs and index not in answered
+    ]
+    has_work = bool(rows.pending or unstarted or not rows.journal)
+    if not places and rows.pending:
+        found.append(f"{len(rows.pending)} notifications wait, but it is not ready")
+    if not places and unstarted:
+        found.append(f"steps {unstarted} must run, but it is not ready")
+    if not places and not rows.journal:
+        found.append("has not begun, but it is not ready")
+    if rows.ready and not has_work:
+        found.append("is ready, but has nothing to do")
+    if not places and not outstanding:
+        found.append("waits for nothing")
+    for index, entry in outstanding.items():
+        if index in answered:
+            continue
+        if entry.kind == Kind.TIMER and rows.timers.get(index) != entry.time_ms:
+            found.append(f"the timer of entry {index} has no row")
+        if entry.kind == Kind.PROMISE_AWAIT and rows.waiters.get(index) != entry.name:
+            found.append(f"the promise {entry.name!r} of entry {index} has no waiter")
+    for index in rows.timers:
+        if index not in outstanding or index in answered:
+            found.append(f"a timer row names entry {index}, which waits for none")
+    for index in rows.waiters:
+        if index not in outstanding or index in answered:
+            found.append(f"a waiter row names entry {index}, which waits for none")
+    for index in rows.backoffs:
+        if index and (index not in outstanding or index in answered):
+            found.append(f"a back-off names entry {index}, which is no step to run")
+    if len(answered) != len(rows.pending):
+        found.append("two pending notifications are of one operation")
+    if not answered <= set(outstanding):
+        found.append(f"pending notifications {answered - set(outstanding)} fit no operation")
+    return found
+
+
+def _problems_of_completed(rows: _Rows) -> list[str]:
+    left = {
+        "ready": rows.ready,
+        "paused": rows.paused,
+        "pending": rows.pending,
+        "timers": rows.timers,
+        "back-off timers": rows.backoff_timers,
+        "back-offs": rows.backoffs,
+        "waiters": rows.waiters,
+    }
+    return [f"is completed, but has {what}: {value}" for what, value in left.items() if value]

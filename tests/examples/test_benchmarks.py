@@ -1,0 +1,61 @@
+"""The command line of the benchmarks, with each workload at a tenth of its size."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import perdure
+from conftest import EXAMPLES
+
+
+def benchmarks(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m benchmarks`` with its stores in *directory*."""
+    source = Path(perdure.__file__).parents[1]
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        env={**os.environ, "PYTHONPATH": f"{source}{os.pathsep}{EXAMPLES.parent}"},
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("workload", ["P1", "P2", "P7", "P10"])
+def test_a_workload_prints_one_json_object(workload: str, tmp_path: Path) -> None:
+    done = benchmarks(tmp_path, workload, "--json", "--quick")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    result = json.loads(line)
+    assert set(result) == {"id", "value", "unit", "raw", "ratio", "config"}
+    assert result["id"] == workload
+    assert result["value"] > 0
+    assert result["ratio"] == pytest.approx(result["value"] / result["raw"], rel=0.02)
+    assert result["config"]["durability"] == "fsync"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_workloads_make_a_table(tmp_path: Path) -> None:
+    done = benchmarks(tmp_path, "p2", "P10", "--quick")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split()[0] for line in done.stdout.splitlines() if not line.startswith(" ")]
+    assert rows == ["id", "P2", "P10"]
+
+
+def test_an_unknown_workload_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    done = benchmarks(tmp_path, "P99")
+    assert done.returncode == 2
+    assert "no workload P99; there are P1, P2, P3, P5, P7, P9, P10" in done.stderr
+
+
+def test_help_lists_the_workloads(tmp_path: Path) -> None:
+    done = benchmarks(tmp_path, "--help")
+    assert done.returncode == 0
+    assert "P1 p1_concurrent_steps" in " ".join(done.stdout.split())
