@@ -82,11 +82,12 @@ class Options:
 
 
 def _duration(value: object, name: str, place: Place, title: str) -> timedelta | None:
+    duration = value
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError, ValueError):  # Refused below, as it was given.
-            value = timedelta(seconds=value)
-    if value is None or (isinstance(value, timedelta) and value >= timedelta(0)):
-        return value
+        with contextlib.suppress(OverflowError, ValueError):  # Refused below.
+            duration = timedelta(seconds=value)
+    if duration is None or (isinstance(duration, timedelta) and duration >= timedelta(0)):
+        return duration
     raise place.error(f"{title}: {name}= must be a timedelta or seconds, 0 or more, got {value!r}")
 
 

@@ -192,7 +192,7 @@ def _context_of(
             return name
     if isinstance(annotation, type) and CONTEXTS.get(annotation.__name__) is annotation:
         return annotation.__name__
-    shown = annotation.__name__ if isinstance(annotation, type) else annotation
+    shown = annotation.__name__ if isinstance(annotation, type) else str(annotation).strip("'")
     raise place.error(
         f"handler {title}: {shown!r} of parameter {parameter!r} is no context type; "
         f"annotate it with {wanted}"

@@ -18,7 +18,7 @@ T = TypeVar("T")
 QUICK = RetryPolicy(initial=0.001, factor=1, max_interval=0.001, max_attempts=3)
 """Three attempts, a millisecond apart."""
 
-HANG_S = 20.0
+HANG_S = 10.0
 """A test that takes longer hangs."""
 
 
