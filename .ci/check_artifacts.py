@@ -55,9 +55,11 @@ def check_sdist(path: str) -> list[str]:
         )
         if needed not in names
     ]
-    complaints += [f"sdist: no file of {part}/" for part in ("benchmarks", "tests") if not any(
-        name.startswith(f"{part}/") for name in names
-    )]
+    complaints += [
+        f"sdist: no file of {part}/"
+        for part in ("benchmarks", "tests")
+        if not any(name.startswith(f"{part}/") for name in names)
+    ]
     complaints += [
         f"sdist: {name} does not belong there"
         for name in sorted(names)

@@ -75,7 +75,8 @@ def raw_scan(directory: Path) -> float:
 def measure(setting: Setting) -> Result:
     steps = setting.size(100_000) // ENTRIES_PER_STEP
     rates: list[float] = []
-    entries = 0
+    raw = 0.0
+    entries = rows = row_bytes = 0
     for _ in range(ROUNDS):
         with setting.directory() as directory:
 

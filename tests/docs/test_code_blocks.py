@@ -118,7 +118,9 @@ def test_each_test_that_a_page_names_exists(page: Path) -> None:
     missing = []
     for path, name in re.findall(r"`(tests/[\w./-]+\.py)::(\w+)`", page.read_text("utf-8")):
         source = ROOT / path
-        if not source.exists() or not re.search(rf"(def|class) {name}\b", source.read_text("utf-8")):
+        if not source.exists() or not re.search(
+            rf"(def|class) {name}\b", source.read_text("utf-8")
+        ):
             missing.append(f"{path}::{name}")
     assert missing == []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -60,7 +60,7 @@ async def desk(
         yield Desk(engine, outbox)
 
 
-Scenario = Callable[[Path], Awaitable[None]]
+Scenario = Callable[[Path], Coroutine[None, None, None]]
 
 
 def scenario(test: Scenario) -> Callable[[Path], None]:

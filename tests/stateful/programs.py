@@ -83,9 +83,7 @@ class _Builder:
     def _operations(self) -> Body:
         words = ("step", "step_fails", "sleep", "promise")
         leaves = [self._leaf(words[self._choose(4)]) for _ in range(1 + self._choose(3))]
-        return tuple(
-            ("sleep", "after", leaf[2]) if leaf[0] == "sleep" else leaf for leaf in leaves
-        )
+        return tuple(("sleep", "after", leaf[2]) if leaf[0] == "sleep" else leaf for leaf in leaves)
 
     def _ms(self) -> int:
         return (0, 1, 20, 1000)[self._choose(4)]
@@ -137,9 +135,7 @@ class _Run:
         return body[-1][0] if body else ""
 
     def tasks(self, bodies: tuple[Body, ...]) -> list[asyncio.Task[str]]:
-        return [
-            asyncio.create_task(self.body(body), name=f"t{i}") for i, body in enumerate(bodies)
-        ]
+        return [asyncio.create_task(self.body(body), name=f"t{i}") for i, body in enumerate(bodies)]
 
     def see(self, *what: Any) -> None:
         self.trace.append(list(what))
@@ -256,9 +252,7 @@ class _Run:
     # -- combinators ------------------------------------------------------------------------
 
     async def do_wait_first_completed(self, bodies: tuple[Body, ...]) -> None:
-        done, pending = await asyncio.wait(
-            self.tasks(bodies), return_when=asyncio.FIRST_COMPLETED
-        )
+        done, pending = await asyncio.wait(self.tasks(bodies), return_when=asyncio.FIRST_COMPLETED)
         self.see("done", [task.get_name() for task in done])
         for task in pending:
             task.cancel()

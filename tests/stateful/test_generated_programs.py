@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from driver import Driver, outstanding_of
-from hypothesis import HealthCheck, note, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
-from hypothesis import given
 from programs import Body, Choose, build, interpret
 
 from perdure._core._machine import State
@@ -21,9 +20,7 @@ def programs(draw: st.DrawFn) -> Body:
     return build(lambda count: draw(st.integers(0, count - 1)))
 
 
-def play(
-    program: Body, choose: Choose, *, crash_each_time: bool
-) -> tuple[Driver, list[Any], str]:
+def play(program: Body, choose: Choose, *, crash_each_time: bool) -> tuple[Driver, list[Any], str]:
     """Run *program*, the world answering as *choose* says; driver, outstanding sets, its end."""
     driver = Driver(interpret(program))
     waited: list[Any] = []

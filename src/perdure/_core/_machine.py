@@ -149,7 +149,6 @@ class Machine:
         """Index of the entry that follows the journal."""
         return self._next_index
 
-
     def activate(self, notification: Entry, now_ms: int) -> Activation:
         """Deliver *notification* live and run until idle.
 
@@ -457,4 +456,3 @@ class _LoopTimer(Operation):
 
     def end(self) -> None:
         self.cancel()
-

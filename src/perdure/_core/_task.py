@@ -123,8 +123,10 @@ class LoopTask(LoopFuture):
             raise InvalidStateError(f"step of a finished task: {self!r}")
         if self._must_cancel:
             if not isinstance(error, CancelledError):
-                error = CancelledError() if self._cancel_text is None else CancelledError(
-                    self._cancel_text
+                error = (
+                    CancelledError()
+                    if self._cancel_text is None
+                    else CancelledError(self._cancel_text)
                 )
             self._must_cancel = False
         self._fut_waiter = None

@@ -51,15 +51,14 @@ class Failures:
         policy = self._policy_of(instance)
         backoff = self._next(instance.backoff, policy, error)
         retried = not isinstance(error, _NEVER_RETRIED) and not self._exhausted(policy, backoff)
-        killed = not retried and policy.on_exhausted == "kill" and not isinstance(
-            error, _NEVER_RETRIED
+        killed = (
+            not retried and policy.on_exhausted == "kill" and not isinstance(error, _NEVER_RETRIED)
         )
         self._log(instance.text_id, "attempt", backoff, error, retried, killed)
         ledger = scheduler.ledger
         ledger.attempt_failed(instance, delivery, backoff, pause=not retried)
         instance.last_unit = scheduler.seal()
-        if instance.accepted is not None:
-            scheduler.accept_when_committed(instance)
+        scheduler.accept_when_committed(instance)
         scheduler.drop(instance)
         if killed:
             scheduler.when_committed(self._kill, instance.id, backoff.failure)
@@ -92,9 +91,11 @@ class Failures:
         else:
             # The next life of the step begins with a fresh count, once somebody resumes it.
             ledger.end_backoff(running.invocation_id, running.index)
+            instance = scheduler.resident(running.invocation_id)
+            if instance is not None:
+                ledger.put_back(instance, None)
             ledger.pause(running.invocation_id, backoff)
             unit = scheduler.seal()
-            instance = scheduler.resident(running.invocation_id)
             if instance is not None:
                 instance.last_unit = unit
                 scheduler.drop(instance)
@@ -106,9 +107,7 @@ class Failures:
             or self._default_retry
         )
 
-    def _next(
-        self, before: Backoff | None, policy: RetryPolicy, error: BaseException
-    ) -> Backoff:
+    def _next(self, before: Backoff | None, policy: RetryPolicy, error: BaseException) -> Backoff:
         now_ms = self._scheduler.clock.now_ms()
         attempts = before.attempts + 1 if before else 1
         delay_ms = policy.delay_ms(attempts)

@@ -93,6 +93,7 @@ class Instance:
     machine: Machine = field(init=False)
     backlog: deque[Delivery] = field(default_factory=deque)
     queued: bool = False
+    unrested: bool = False  # loaded; the steps a crash or an eviction left undone are not started
     replay_from: int = 0
     in_ready: bool = False
     backoff: Backoff | None = None

@@ -30,10 +30,9 @@ from typing import NamedTuple
 
 import cbor2
 
+from perdure._core._entries import Entry
 from perdure._journal import decode_entries, encode_entries
 from perdure.errors import StoreCorrupt
-
-from perdure._core._entries import Entry
 
 ID_BYTES = 16
 

@@ -104,7 +104,9 @@ class Ledger:
             or self._store.get(Db.WAITERS, backoff_group(invocation_id), u32(0)) is not None
         )
 
-    def complete_promise(self, group: bytes, name: str, payload: bytes, failed: bool) -> list[bytes]:
+    def complete_promise(
+        self, group: bytes, name: str, payload: bytes, failed: bool
+    ) -> list[bytes]:
         """Complete a promise and notify whoever waits for it; their ids."""
         store = self._store
         store.put(Db.PROMISES, group, name.encode(), pack_promise(payload, failed))
@@ -175,9 +177,7 @@ class Ledger:
                 self._set_ready(instance, ready)
         return result
 
-    def _effect(
-        self, instance: Instance, index: int, entry: Entry, result: Consequences
-    ) -> None:
+    def _effect(self, instance: Instance, index: int, entry: Entry, result: Consequences) -> None:
         kind = entry[0]
         if kind == Kind.RUN:
             operation = instance.machine.outstanding.get(index)
@@ -254,9 +254,7 @@ class Ledger:
             self._store.delete(Db.READY, instance.id, b"")
         instance.in_ready = ready
 
-    def _complete(
-        self, instance: Instance, entries: list[Entry], result: Consequences
-    ) -> None:
+    def _complete(self, instance: Instance, entries: list[Entry], result: Consequences) -> None:
         last = entries[-1]
         assert last.kind == Kind.OUTPUT and last.payload is not None
         for operation in instance.machine.outstanding.values():
@@ -319,9 +317,7 @@ class Ledger:
         """Have the attempt (index 0) or the step at *index* tried again when it is due."""
         self.end_backoff(invocation_id, index)
         self._timers.put(TimerKey(backoff.due_ms, invocation_id, index), backoff.pack())
-        self._store.put(
-            Db.WAITERS, backoff_group(invocation_id), u32(index), u64(backoff.due_ms)
-        )
+        self._store.put(Db.WAITERS, backoff_group(invocation_id), u32(index), u64(backoff.due_ms))
 
     def end_backoff(self, invocation_id: bytes, index: int) -> None:
         group = backoff_group(invocation_id)
@@ -354,14 +350,27 @@ class Ledger:
         """An attempt left no trace: its notification waits, and the next attempt is due later."""
         if instance.phase is Phase.ADMITTED:
             self.accept(instance)
-        if delivery is not None and delivery.arrival is None and delivery.entry.kind != Kind.START:
-            self.forget_delivery(instance, delivery)
-            self.notify(instance.id, delivery.entry)
+        self.put_back(instance, delivery)
         self._set_ready(instance, False)
         if pause:
             self.pause(instance.id, backoff)
         else:
             self.begin_backoff(instance.id, 0, backoff)
+
+    def put_back(self, instance: Instance, failed: Delivery | None) -> None:
+        """Let the store keep what *instance* was still to be told, in the order it would have been.
+
+        *failed* is the notification whose activation failed: it stays the first.
+        """
+        deliveries = list(instance.backlog) if failed is None else [failed, *instance.backlog]
+        instance.backlog.clear()
+        waiting = [delivery for delivery in deliveries if delivery.entry.kind != Kind.START]
+        if all(delivery.arrival is not None for delivery in waiting):
+            return
+        for delivery in waiting:
+            self.forget_delivery(instance, delivery)
+        for arrival, delivery in enumerate(waiting, 1):
+            self._store.put(Db.PENDING, instance.id, u64(arrival), pack_entry(delivery.entry))
 
     def pause(self, invocation_id: bytes, backoff: Backoff) -> None:
         """Have nothing delivered to it until it is resumed."""

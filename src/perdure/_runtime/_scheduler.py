@@ -349,7 +349,8 @@ class Scheduler:
                 turns += 1
                 instance = queue.popleft()
                 instance.queued = False
-                self._advance(instance)
+                if instance.machine.state is not State.CLOSED:  # dropped while it was queued
+                    self._advance(instance)
                 if time.perf_counter() > deadline:
                     self._wake_pump()
                     break
@@ -393,17 +394,21 @@ class Scheduler:
                 return
             consequences = self.ledger.activation(instance, activation, delivery)
             self._follow(instance, consequences)
-        if instance.backlog and machine.state is not State.COMPLETED:
+        if machine.state is State.COMPLETED:
+            return
+        if instance.backlog:
             self._enqueue(instance)
+        elif instance.unrested:
+            self._rest(instance)
 
     def _follow(self, instance: Instance, consequences: Consequences) -> None:
         """Seal the unit of an activation and see to what follows from it."""
         instance.last_unit = self.store.seal()
-        if instance.accepted is not None:
-            self.accept_when_committed(instance)
+        self.accept_when_committed(instance)
         for operation in consequences.ended_steps:
             running = self._forget_step(instance.id, operation.index)
             if running is not None:
+                running.cancelled = True  # what it still says is dropped from now on
                 self.when_committed(running.cancel)
         for operation in consequences.steps:
             self.when_committed(self._start_step, instance, operation)
@@ -415,7 +420,9 @@ class Scheduler:
             self._residents.move_to_end(instance.id)
 
     def accept_when_committed(self, instance: Instance) -> None:
-        """Tell who sent *instance* that it exists, once that is durable."""
+        """Its rows are written: tell who sent *instance*, once that is durable."""
+        if instance.definition.kind is HandlerKind.RUN:
+            self._starting.pop((instance.record.service, instance.record.key), None)
         if instance.accepted is not None:
             self.when_committed(_set, instance.accepted, None)
             instance.accepted = None
@@ -498,6 +505,7 @@ class Scheduler:
             self._failures.attempt_failed(instance, None, error)
             return False
         instance.phase = Phase.LIVE
+        instance.unrested = True
         instance.resting_steps = self.ledger.resting_steps(instance.id)
         instance.backlog.extend(self.ledger.pending(instance.id))
         if machine.state is State.NEW:
@@ -510,6 +518,7 @@ class Scheduler:
             # Its attempt replayed to the end without a notification to deliver: it has recovered.
             self.ledger.recovered(instance)
             self._sealed(instance)
+        instance.unrested = False
         running = self.running.get(instance.id, {})
         now_ms = self.clock.now_ms()
         for operation in list(instance.machine.outstanding.values()):
