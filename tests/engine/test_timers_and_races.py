@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from engine_support import ManualClock, Place, quiet_log, run, until_idle
+from engine_support import ManualClock, Place, quiet_log, run, until, until_idle
 
 from perdure import (
     InvalidInput,
@@ -237,6 +238,7 @@ def test_a_failed_future_wins_a_race_too(place: Place) -> None:
 def test_the_loser_of_a_race_goes_on(place: Place) -> None:
     clock = ManualClock()
     go = asyncio.Event()
+    lost = threading.Event()
 
     async def wait() -> str:
         await go.wait()
@@ -246,27 +248,18 @@ def test_the_loser_of_a_race_goes_on(place: Place) -> None:
         async def run(self, ctx: WorkflowContext) -> str:
             step, timer = ctx.run("slow", wait), ctx.after(1)
             assert await ctx.wait_first(step, timer) is timer
+            await ctx.run("note", lost.set)
             return await step
 
     async def main() -> Any:
         async with place.engine(Loser(), clock=clock) as engine:
             handle = await engine.send(Loser.run, key="k")
-            await until_idle_but_steps(engine)
             clock.advance(1)
-            await until_idle_but_steps(engine)
+            await until(lost.is_set)
             go.set()
             return await handle.result()
 
     assert run(main()) == "late"
-
-
-async def until_idle_but_steps(engine: Any) -> None:
-    from engine_support import scheduler_of, until
-
-    scheduler = scheduler_of(engine)
-    await until(
-        lambda: not scheduler._queue and not scheduler._held and scheduler._pump_handle is None
-    )
 
 
 @pytest.mark.parametrize(

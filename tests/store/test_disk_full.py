@@ -38,7 +38,7 @@ def fill_until_broken(path: Path, acknowledge: int) -> None:
     with pytest.raises(StoreBroken, match=r"No space left|File too large"):
         write_for_ever()
     # It stays broken, whoever asks; the loop's descriptor says so too; reading goes on.
-    assert poll.poll(0)
+    assert poll.poll(5000)
     with pytest.raises(StoreBroken):
         store.on_event()
     store.put(Db.STATE, GROUP, b"more", b"")
