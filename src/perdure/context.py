@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from types import MethodType
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple, overload
 
+from perdure._core._entries import Kind
 from perdure._core._machine import Machine
 from perdure._limits import check_name
 from perdure.errors import InvalidInput, PromiseNameError
@@ -27,6 +28,7 @@ from perdure.futures import (
     DurableFuture,
     DurablePromise,
     Step,
+    StepCall,
     Timer,
     durable_promise,
     wait_first,
@@ -194,7 +196,8 @@ class Context:
         if returns is not None:
             serde = serde_for(returns)
         timeout_s = None if timeout is None else _seconds(timeout, f"timeout of step {name!r}")
-        step: Step[Any] = Step(self._machine, name, serde, fn, args, is_async, retry, timeout_s)
+        call = StepCall(fn, args, is_async, retry, timeout_s)
+        step: Step[Any] = Step(self._machine, Kind.RUN, name, serde, 0, call)
         step.issue(sys._getframe(1))
         return step
 

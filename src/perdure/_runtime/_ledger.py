@@ -141,7 +141,8 @@ class Ledger:
     ) -> Consequences:
         """All rows of one activation."""
         result = Consequences()
-        first_index, entries, ended, kept_entries, completed = activation
+        first_index, entries = activation.first_index, activation.entries
+        completed = activation.completed
         kept = instance.record.kept
         whole_life = False
         if instance.phase is _ADMITTED:
@@ -151,7 +152,7 @@ class Ledger:
         if kept == _JOURNAL or not whole_life:
             if self._sites.unsaved:
                 self._sites.flush()
-            self._store.put_journal(instance.id, first_index, kept_entries)
+            self._store.put_journal(instance.id, first_index, activation.kept)
             if kept != _JOURNAL:
                 instance.chunks.append(first_index)
         notification, arrival, timer = delivery
@@ -167,7 +168,7 @@ class Ledger:
             if entry[0] >= FIRST_COMMAND:
                 self._effect(instance, index, entry, result)
             index += 1
-        for operation in ended:
+        for operation in activation.ended:
             self._end(instance, operation, result)
         if completed:
             self._complete(instance, entries, result)
