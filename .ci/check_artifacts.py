@@ -17,9 +17,11 @@ def check_wheel(path: str) -> list[str]:
         if PurePosixPath(name).suffix in {".c", ".h", ".pyx", ".pxd", ".pxi", ".pyc"}
         or not name.startswith(("perdure/", "perdure-", "perdure.libs/"))
     ]
-    for needed in ("perdure/py.typed", "perdure/_journal.pyi", "perdure/__init__.py"):
-        if needed not in names:
-            complaints.append(f"wheel: {needed} is missing")
+    complaints += [
+        f"wheel: {needed} is missing"
+        for needed in ("perdure/py.typed", "perdure/_journal.pyi", "perdure/__init__.py")
+        if needed not in names
+    ]
     extensions = [name for name in names if name.endswith(".so")]
     if len(extensions) != 1 or not extensions[0].startswith("perdure/_journal."):
         complaints.append(f"wheel: one extension is expected, not {extensions}")

@@ -216,7 +216,10 @@ TYPED: list[tuple[Any, Any]] = [
     (PydanticHolder, PydanticHolder(payment=Payment(1), colour=Colour.RED)),
     (Numbers, Numbers([1, 2])),
     (Loose, Loose(a=1, b="more")),  # type: ignore[call-arg]
-    (Aliased, Aliased(userName="x", site="http://a.b/c", path="/x/y")),
+    (
+        Aliased,
+        Aliased(userName="x", site=pydantic.AnyUrl("http://a.b/c"), path=PurePosixPath("/x/y")),
+    ),
     (Any, {"a": [1, None, 2.5]}),
 ]
 
@@ -464,7 +467,7 @@ def test_what_cannot_be_stored_is_named_with_its_place_and_path() -> None:
         cbor2.CBORTag(1, 2),
         cbor2.CBORSimpleValue(3),
         pydantic.SecretStr("s"),
-        (each for each in ()),
+        (each for each in ""),
     ],
     ids=lambda value: type(value).__name__,
 )
