@@ -19,6 +19,7 @@ from fractions import Fraction
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
+import attrs
 import cbor2
 import msgspec
 import pydantic
@@ -336,7 +337,6 @@ def test_subclasses_of_builtins_are_stored_as_the_builtin() -> None:
 
 
 def test_attrs_classes_are_stored() -> None:
-    attrs = pytest.importorskip("attrs")
     kind = attrs.make_class("Kind", {"a": attrs.field(type=int)})
     assert roundtrip(kind, kind(a=1)) == kind(a=1)
 
