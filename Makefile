@@ -39,6 +39,7 @@ lint: $(BUILT) ## style, types, stubs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/cython-lint ext
+	$(BIN)/python .ci/check_extension.py
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/stubtest --mypy-config-file pyproject.toml perdure._journal

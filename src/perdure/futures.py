@@ -2,7 +2,8 @@
 
 A durable future is not an ``asyncio.Future``: cancelling the task that awaits it ends that wait
 only. It has the methods that ``asyncio.wait`` needs, and the other combinators of asyncio
-(``gather``, ``wait_for``, ``shield``, ``as_completed``) wrap it in a task.
+(``gather``, ``wait_for``, ``shield``, ``as_completed``) wrap it in a task. Type checkers let only
+an ``asyncio.Future`` into ``asyncio.wait``; ``ctx.wait`` and ``ctx.wait_first`` are typed.
 """
 
 from __future__ import annotations
