@@ -15,6 +15,7 @@ import contextlib
 import contextvars
 import itertools
 import logging
+import sys
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -118,7 +119,8 @@ class Scheduler:
                 "registered here; they are left alone and go on when an engine has them",
                 blocked,
             )
-        self._on_timers()
+        # All of them: a call accepted after this comes after them, however many there are.
+        self._on_timers(limit=sys.maxsize)
         self._wake_pump()
 
     async def drain(self, timeout_s: float) -> None:
@@ -626,15 +628,15 @@ class Scheduler:
         self.seal()
         self.wake(invocation_id)
 
-    def _on_timers(self) -> None:
+    def _on_timers(self, limit: int = TIMERS_PER_TURN) -> None:
         """Let the timers that are due fire, in deadline order."""
         if self.failure is not None or self._draining:
             return
         with self._failing_the_engine():
-            due = self._timers.due(self.clock.now_ms(), TIMERS_PER_TURN)
+            due = self._timers.due(self.clock.now_ms(), limit)
             for timer, value in due:
                 self._fire(timer, value)
-            if len(due) == TIMERS_PER_TURN:
+            if len(due) == limit:
                 self._loop.call_soon(self._on_timers)
             else:
                 self._timers.arm()
