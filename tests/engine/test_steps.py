@@ -547,3 +547,43 @@ def test_the_policy_of_the_class_holds_for_its_steps(place: Place) -> None:
 
     assert run(main()) == 2
     assert QUICK.max_attempts == 3
+
+
+class TwoInThreads(Workflow):
+    """Cancels a step that still waits for a thread."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.ran: list[str] = []
+
+    def busy(self) -> None:
+        self.release.wait()
+        self.ran.append("busy")
+
+    def queued(self) -> None:
+        self.ran.append("queued")
+
+    async def compensate(self) -> None:
+        self.ran.append("compensation")
+        self.release.set()
+
+    def after(self) -> None:
+        self.ran.append("after")
+
+    async def run(self, ctx: WorkflowContext) -> list[str]:
+        busy = ctx.run("busy", self.busy)
+        queued = ctx.run("queued", self.queued)
+        await ctx.sleep(0.001)
+        queued.cancel()
+        await ctx.run("compensate", self.compensate)
+        await busy
+        await ctx.run("after", self.after)
+        return self.ran
+
+
+def test_a_step_cancelled_while_it_waits_for_a_thread_never_runs(resident_place: Place) -> None:
+    async def main() -> list[str]:
+        async with resident_place.engine(TwoInThreads(), step_threads=1) as engine:
+            return await engine.submit(TwoInThreads.run, key="k")
+
+    assert run(main()) == ["compensation", "busy", "after"]
