@@ -286,7 +286,8 @@ def die_at(event: str, count: int) -> None:
     """Be killed at an event of the store, before anybody hears of it.
 
     Args:
-      event: ``sealed``: a unit is on its way to the disk. ``committed``: units are durable.
+      event: ``sealed``: a unit is durable, and who sealed it goes no further. ``committed``: units
+        are durable, and nothing that waited for them is released.
       count: The how manieth, from 1.
     """
     seal, on_event = Store.seal, Store.on_event
@@ -296,6 +297,7 @@ def die_at(event: str, count: int) -> None:
         before = store.sealed
         unit = seal(store)
         if unit > before and next(numbers) == count:
+            store.wait_committed(unit)
             die()
         return unit
 
