@@ -30,6 +30,7 @@ from perdure import (
     WorkflowContext,
     step_token,
 )
+from perdure._ids import parse_id
 
 
 @dataclass
@@ -587,3 +588,40 @@ def test_a_step_cancelled_while_it_waits_for_a_thread_never_runs(resident_place:
             return await engine.submit(TwoInThreads.run, key="k")
 
     assert run(main()) == ["compensation", "busy", "after"]
+
+
+class StepThenPromise(Workflow):
+    def __init__(self) -> None:
+        self.release = asyncio.Event()
+        self.runs = 0
+
+    async def step(self) -> None:
+        self.runs += 1
+        await self.release.wait()
+
+    async def run(self, ctx: WorkflowContext) -> None:
+        await ctx.run("step", self.step)
+        await ctx.promise("never")
+
+
+def test_a_start_that_an_eviction_has_overtaken_does_not_run_the_step_again(
+    resident_place: Place,
+) -> None:
+    async def main() -> int:
+        workflow = StepThenPromise()
+        async with resident_place.engine(workflow) as engine:
+            scheduler = scheduler_of(engine)
+            handle = await engine.send(StepThenPromise.run, key="k")
+            await until(lambda: workflow.runs == 1)
+            evicted = scheduler.resident(parse_id(handle.id))
+            assert evicted is not None
+            [step] = evicted.machine.outstanding.values()
+            scheduler.drop(evicted)
+            workflow.release.set()
+            await until_status(engine, handle, Status.SUSPENDED)
+            # As when the commit it waited for is heard of only now.
+            scheduler._start_step(evicted, step)
+            await until_idle(engine)
+        return workflow.runs
+
+    assert run(main()) == 1

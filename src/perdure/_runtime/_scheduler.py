@@ -528,6 +528,7 @@ class Scheduler:
                 continue
             if instance.resting_steps.get(operation.index, 0) <= now_ms:
                 self.when_committed(self._start_step, instance, operation)
+                instance.last_unit = self.store.sealed  # it stays until the step has started
 
     def drop(self, instance: Instance) -> None:
         """Take an invocation out of memory; who waits for it goes on waiting."""
@@ -549,6 +550,9 @@ class Scheduler:
         if excess <= 0 or self.failure is not None:
             return
         committed = self.store.committed
+        if self._held:
+            # A step that waits for its start belongs to an instance that is in memory.
+            committed = min(committed, self._held[0][0] - 1)
         for instance in list(itertools.islice(self._residents.values(), 4 * excess + 16)):
             if (
                 instance.phase is Phase.LIVE
@@ -578,10 +582,14 @@ class Scheduler:
 
     def _start_step(self, instance: Instance, operation: Operation) -> None:
         assert isinstance(operation, Step)
-        if operation.index not in instance.machine.outstanding or self._draining:
-            return  # cancelled before it began, or left to the next start
+        if self._residents.get(instance.id) is not instance or self._draining:
+            return  # left to the next attempt, or to the next start
+        if operation.index not in instance.machine.outstanding:
+            return  # cancelled before it began, or answered
         if operation.index in self.running.get(instance.id, ()):
             return
+        if any(delivery.entry.ref == operation.index for delivery in instance.backlog):
+            return  # answered: whoever wanted it started too had been overtaken
         running = RunningStep(instance.id, instance.text_id, operation.index, operation)
         self.running.setdefault(instance.id, {})[operation.index] = running
         self._runner.start(running)
