@@ -30,6 +30,7 @@ from perdure import (
     WorkflowContext,
     step_token,
 )
+from perdure._ids import parse_id
 
 
 @dataclass
@@ -549,3 +550,80 @@ def test_the_policy_of_the_class_holds_for_its_steps(place: Place) -> None:
 
     assert run(main()) == 2
     assert QUICK.max_attempts == 3
+
+
+class TwoInThreads(Workflow):
+    """Cancels a step that still waits for a thread."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.ran: list[str] = []
+
+    def busy(self) -> None:
+        self.release.wait()
+        self.ran.append("busy")
+
+    def queued(self) -> None:
+        self.ran.append("queued")
+
+    async def compensate(self) -> None:
+        self.ran.append("compensation")
+        self.release.set()
+
+    def after(self) -> None:
+        self.ran.append("after")
+
+    async def run(self, ctx: WorkflowContext) -> list[str]:
+        busy = ctx.run("busy", self.busy)
+        queued = ctx.run("queued", self.queued)
+        await ctx.sleep(0.001)
+        queued.cancel()
+        await ctx.run("compensate", self.compensate)
+        await busy
+        await ctx.run("after", self.after)
+        return self.ran
+
+
+def test_a_step_cancelled_while_it_waits_for_a_thread_never_runs(resident_place: Place) -> None:
+    async def main() -> list[str]:
+        async with resident_place.engine(TwoInThreads(), step_threads=1) as engine:
+            return await engine.submit(TwoInThreads.run, key="k")
+
+    assert run(main()) == ["compensation", "busy", "after"]
+
+
+class StepThenPromise(Workflow):
+    def __init__(self) -> None:
+        self.release = asyncio.Event()
+        self.runs = 0
+
+    async def step(self) -> None:
+        self.runs += 1
+        await self.release.wait()
+
+    async def run(self, ctx: WorkflowContext) -> None:
+        await ctx.run("step", self.step)
+        await ctx.promise("never")
+
+
+def test_a_start_that_an_eviction_has_overtaken_does_not_run_the_step_again(
+    resident_place: Place,
+) -> None:
+    async def main() -> int:
+        workflow = StepThenPromise()
+        async with resident_place.engine(workflow) as engine:
+            scheduler = scheduler_of(engine)
+            handle = await engine.send(StepThenPromise.run, key="k")
+            await until(lambda: workflow.runs == 1)
+            evicted = scheduler.resident(parse_id(handle.id))
+            assert evicted is not None
+            [step] = evicted.machine.outstanding.values()
+            scheduler.drop(evicted)
+            workflow.release.set()
+            await until_status(engine, handle, Status.SUSPENDED)
+            # As when the commit it waited for is heard of only now.
+            scheduler._start_step(evicted, step)
+            await until_idle(engine)
+        return workflow.runs
+
+    assert run(main()) == 1

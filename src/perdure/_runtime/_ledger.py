@@ -89,6 +89,9 @@ class Ledger:
         rows = store.scan(Db.PENDING, invocation_id)
         arrival = int.from_bytes(rows[-1][0], "big") + 1 if rows else 1
         store.put(Db.PENDING, invocation_id, u64(arrival), pack_entry(entry))
+        if entry.kind == Kind.STEP_DONE:
+            # Left there, the row would start a step whose answer is durable.
+            self.end_backoff(invocation_id, entry.ref)
         instance = self.residents.get(invocation_id)
         if instance is not None and instance.phase is Phase.LIVE:
             instance.backlog.append(Delivery(entry, arrival))
@@ -371,6 +374,8 @@ class Ledger:
         for delivery in waiting:
             self.forget_delivery(instance, delivery)
         for arrival, delivery in enumerate(waiting, 1):
+            if delivery.entry.kind == Kind.STEP_DONE:
+                self.end_backoff(instance.id, delivery.entry.ref)
             self._store.put(Db.PENDING, instance.id, u64(arrival), pack_entry(delivery.entry))
 
     def pause(self, invocation_id: bytes, backoff: Backoff) -> None:

@@ -132,6 +132,8 @@ class StepRunner:
         self._failed(running, TimeoutError(f"no result within {running.step.detail.timeout_s} s"))
 
     def _attempt_in_thread(self, running: RunningStep) -> None:
+        if running.cancelled:
+            return  # while it waited for a thread: started now, it would overtake a compensation
         step = running.step
         _token.set((running.text_id, running.index))
         payload: bytes | None = None
