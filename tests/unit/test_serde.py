@@ -258,6 +258,11 @@ def test_negative_zero_keeps_its_sign() -> None:
     assert str(roundtrip(UNTYPED, [-0.0, Decimal("-0.0")])) == "[-0.0, Decimal('-0.0')]"
 
 
+def is_one_instant(value: datetime) -> bool:
+    """Not in the hour that a zone skips or repeats: Python calls that unequal to everything."""
+    return value.replace(fold=0).utcoffset() == value.replace(fold=1).utcoffset()
+
+
 scalars = (
     st.none()
     | st.booleans()
@@ -266,7 +271,7 @@ scalars = (
     | st.text()
     | st.binary()
     | st.datetimes()
-    | st.datetimes(timezones=st.timezones())
+    | st.datetimes(timezones=st.timezones()).filter(is_one_instant)
     | st.dates()
     | st.times()
     | st.timedeltas()
