@@ -58,6 +58,7 @@ _MAY_ACTIVATE = frozenset({State.NEW, State.REPLAYING, State.LIVE})
 _MAY_REPLAY = frozenset({State.NEW, State.REPLAYING})
 # Bound once: looking a member up in its class costs more than the comparison.
 _LIVE, _COMPLETED = State.LIVE, State.COMPLETED
+_RUN_UNTIL_IDLE = DeterministicLoop.run_until_idle.__code__
 _new_entry = functools.partial(tuple.__new__, Entry)
 
 
@@ -382,8 +383,10 @@ class Machine:
         return self._record(entry._replace(site=self._site(sys._getframe(1))), recode)
 
     def _site(self, frame: FrameType | None) -> int:
-        """The user's call site nearest to *frame*."""
+        """The user's call site nearest to *frame*; 0 where a callback of a library asks."""
         while frame is not None and is_plumbing(frame):
+            if frame.f_code is _RUN_UNTIL_IDLE:
+                return 0  # beyond is whoever drives the loop: no line of the handler's
             frame = frame.f_back
         return 0 if frame is None else self._sites.of(frame)
 
