@@ -15,6 +15,7 @@ from perdure._core._entries import Entry, Flag, Kind
 from perdure._core._machine import START, Activation, Machine, State
 from perdure._core._operation import Operation
 from perdure._runtime import _gather as _gather  # makes asyncio.tasks deterministic
+from perdure._runtime import _unawaited as _unawaited  # no warnings of evicted coroutines
 from perdure.context import Request, WorkflowContext
 from perdure.errors import TerminalError
 from perdure.futures import Step

@@ -18,8 +18,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, Protocol
 
+from perdure._core._closing import close_generator
 from perdure._core._signals import Halted
-from perdure._core._task import CLOSE_ATTEMPTS_MAX, LoopFuture, LoopTask, is_coroutine
+from perdure._core._task import LoopFuture, LoopTask, is_coroutine
 from perdure.errors import NondeterministicOperationError
 
 CALLBACKS_MAX = 100_000
@@ -47,12 +48,12 @@ class ReadyHandle(Handle):
         loop: AbstractEventLoop,
         context: contextvars.Context | None,
     ) -> None:
-        self._callback = callback  # type: ignore[misc]
-        self._args = args  # type: ignore[misc]
-        self._loop = loop  # type: ignore[misc]
-        self._context = contextvars.copy_context() if context is None else context  # type: ignore[misc]
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = contextvars.copy_context() if context is None else context
         self._cancelled = False
-        self._repr = None  # type: ignore[misc]
+        self._repr = None
 
 
 class DurableTimerHandle(TimerHandle):
@@ -69,14 +70,14 @@ class DeterministicLoop(AbstractEventLoop):
         self._report = report  # told what asyncio would give its exception handler
         self._ready: deque[Handle] = deque()
         self._tasks: dict[int, LoopTask] = {}  # unfinished, in creation order
-        # Begun, in that order, each with the context of the task that began it.
-        self._generators: list[tuple[AsyncGenerator[Any, Any], contextvars.Context | None]] = []
+        # Begun, in that order, each with the task that began it.
+        self._generators: list[tuple[Any, LoopTask | None]] = []
         self.stepping: LoopTask | None = None  # the task whose code runs, or ran last
         self._generators_prune_at = 64
         self.number = 0  # of futures, tasks and operations made so far
         self._time_ms = 0
         self.running = False
-        self._inert = False  # closed: nothing user code asks for happens any more
+        self.closing = False  # or closed: nothing user code asks for happens any more
 
     # -- driving ----------------------------------------------------------------------------
 
@@ -92,14 +93,17 @@ class DeterministicLoop(AbstractEventLoop):
         try:
             while ready:
                 handle = ready.popleft()
-                if handle._cancelled:  # type: ignore[attr-defined]
+                if handle._cancelled:
                     continue
                 if not left:
                     ready.appendleft(handle)
                     return False
                 left -= 1
                 try:
-                    handle._context.run(handle._callback, *handle._args)  # type: ignore[attr-defined]
+                    handle._context.run(  # type: ignore[attr-defined]
+                        handle._callback,  # type: ignore[attr-defined]
+                        *handle._args,
+                    )
                 except (KeyboardInterrupt, SystemExit):
                     raise
                 except BaseException as error:
@@ -131,20 +135,28 @@ class DeterministicLoop(AbstractEventLoop):
         return self._ready[0] if self._ready else None
 
     def evict(self) -> list[str]:
-        """Close every coroutine, last made first; complaints about those that resisted."""
-        self._inert = True
+        """Close every coroutine, last made first; complaints about those that resisted.
+
+        The generators that a task began are closed right after it, last begun first, while what
+        its parents hold open is still open. Those of tasks that have ended are closed at last.
+        """
+        self.closing = True
         self._ready.clear()
         complaints: list[str] = []
+        begun_by: dict[LoopTask | None, list[Any]] = {}
+        for generator, beginner in reversed(self._generators):
+            begun_by.setdefault(beginner, []).append(generator)
         outer = self._enter()
         try:
             for task in reversed(list(self._tasks.values())):
-                complaint = task.close_coroutine()
-                if complaint:
-                    complaints.append(complaint)
-            for generator, context in reversed(self._generators):
-                complaint = _close_generator(generator, context)
-                if complaint:
-                    complaints.append(complaint)
+                complaints += task.close_coroutine()
+                for generator in begun_by.get(task, ()):
+                    complaints += task.closing(close_generator, generator)
+            for generator, beginner in reversed(self._generators):
+                if beginner is None:  # begun by a callback
+                    complaints += close_generator(generator, contextvars.copy_context().run)
+                else:
+                    complaints += beginner.closing(close_generator, generator)
         finally:
             self._leave(outer)
         self._tasks.clear()
@@ -152,18 +164,17 @@ class DeterministicLoop(AbstractEventLoop):
         self._ready.clear()
         return complaints
 
-    def _generator_begun(self, generator: AsyncGenerator[Any, Any]) -> None:
+    def _generator_begun(self, generator: Any) -> None:
         # Held until the invocation ends: finalized by the garbage collector, its clean-up would
         # run at a moment no replay could repeat.
         if len(self._generators) >= self._generators_prune_at:
             self._generators = [g for g in self._generators if g[0].ag_frame is not None]
             self._generators_prune_at = max(64, 2 * len(self._generators))
-        task = self.stepping
-        self._generators.append((generator, None if task is None else task.get_context()))
+        self._generators.append((generator, self.stepping))
 
     # -- the interface of an event loop -----------------------------------------------------
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]
         self,
         callback: Callable[..., object],
         *args: Any,
@@ -173,7 +184,7 @@ class DeterministicLoop(AbstractEventLoop):
         self._ready.append(handle)
         return handle
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self,
         delay: float,
         callback: Callable[..., object],
@@ -182,7 +193,7 @@ class DeterministicLoop(AbstractEventLoop):
     ) -> TimerHandle:
         return self.call_at(self._time_ms / 1000 + delay, callback, *args, context=context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self,
         when: float,
         callback: Callable[..., object],
@@ -207,7 +218,7 @@ class DeterministicLoop(AbstractEventLoop):
 
     def _timer_handle_cancelled(self, handle: DurableTimerHandle) -> None:
         end, handle._end = handle._end, None
-        if end is not None and not self._inert:
+        if end is not None and not self.closing:
             end()
 
     def time(self) -> float:
@@ -228,7 +239,7 @@ class DeterministicLoop(AbstractEventLoop):
     ) -> LoopTask:
         if not is_coroutine(coro):
             raise TypeError(f"a coroutine was expected, got {coro!r}")
-        if self._inert:
+        if self.closing:
             coro.close()
             raise Halted
         if options.pop("eager_start", None):
@@ -271,30 +282,8 @@ class DeterministicLoop(AbstractEventLoop):
         self.call_exception_handler(context)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        if not self._inert:
+        if not self.closing:
             self._report(context)
-
-
-def _close_generator(
-    generator: AsyncGenerator[Any, Any], context: contextvars.Context | None
-) -> str | None:
-    """Close *generator* in *context*; what it did wrong, or None. It cannot hang."""
-    if generator.ag_frame is None:
-        return None  # it ended, or was closed with the task that was in it
-    closing = generator.aclose()
-    run = contextvars.copy_context().run if context is None else context.run
-    try:
-        run(closing.send, None)
-        for _ in range(CLOSE_ATTEMPTS_MAX):
-            # It awaits in its `finally`.
-            run(closing.throw, GeneratorExit())
-    except (StopIteration, StopAsyncIteration, GeneratorExit, Halted):
-        return None
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:
-        return f"async generator {generator!r}: {type(error).__name__}: {error}"
-    return f"async generator {generator!r} awaits in its finally while being closed"
 
 
 def _keep_unfinalized(generator: AsyncGenerator[Any, Any]) -> None:

@@ -15,18 +15,15 @@ import inspect
 from asyncio import CancelledError, Future, InvalidStateError
 from asyncio import _enter_task as enter_task  # type: ignore[attr-defined]
 from asyncio import _leave_task as leave_task  # type: ignore[attr-defined]
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from perdure._core._signals import Halted
+from perdure._core._closing import chain_of, close_coroutine, frame_of
 from perdure.errors import NondeterministicOperationError
 
 if TYPE_CHECKING:
     from perdure._core._loop import DeterministicLoop
-
-CLOSE_ATTEMPTS_MAX = 3
-"""Times a coroutine that awaits in its ``finally`` is closed before it is given up."""
 
 
 class LoopFuture(Future[Any]):
@@ -194,49 +191,23 @@ class LoopTask(LoopFuture):
         else:
             self._step()
 
-    def close_coroutine(self) -> str | None:
-        """Close the coroutine inside its own context; what it did wrong, or None.
+    def close_coroutine(self) -> list[str]:
+        """Close the coroutine, inside its own context, as the current task; complaints."""
+        return self.closing(close_coroutine, self._coro)
 
-        Closing runs ``finally`` blocks but cannot hang, as cancelling could. A coroutine that
-        awaits in its ``finally`` ignores the close; it is closed again a few times.
-        """
+    def closing(self, close: Callable[..., list[str]], target: object) -> list[str]:
+        """Have *close* called with *target* as if this task ran it."""
+        self._loop.stepping = self
         enter_task(self._loop, self)
         try:
-            for _ in range(CLOSE_ATTEMPTS_MAX):
-                try:
-                    self._context.run(self._coro.close)
-                except RuntimeError as refused:
-                    if "ignored GeneratorExit" not in str(refused):
-                        return f"{type(refused).__name__}: {refused}"
-                except (KeyboardInterrupt, SystemExit):
-                    raise
-                except Halted:
-                    return None  # its `finally` asked for something durable: that ends it
-                except BaseException as failure:
-                    return f"{type(failure).__name__}: {failure}"
-                else:
-                    return None
-            return f"awaits in its finally while being closed: {where(self._coro)}"
+            return close(target, self._context.run)
         finally:
             leave_task(self._loop, self)
 
 
 def await_stack(awaitable: Any) -> list[FrameType]:
     """Frames from the outermost coroutine to the one that waits, innermost last."""
-    frames: list[FrameType] = []
-    while awaitable is not None:
-        frame = None
-        following = None
-        for prefix, link in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
-            frame = getattr(awaitable, f"{prefix}_frame", None)
-            if frame is not None:
-                following = getattr(awaitable, link, None)
-                break
-        if frame is None:
-            break
-        frames.append(frame)
-        awaitable = following
-    return frames
+    return [frame for link in chain_of(awaitable) if (frame := frame_of(link)) is not None]
 
 
 _PLUMBING = ("perdure", "asyncio", "anyio")
