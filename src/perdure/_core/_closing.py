@@ -90,14 +90,20 @@ def close_coroutine(coroutine: Any, run: Callable[..., Any]) -> list[str]:
 
 def close_generator(generator: Any, run: Callable[..., Any]) -> list[str]:
     """Close an async *generator* that is at a ``yield``; complaints. It can not hang."""
-    if generator.ag_frame is None or generator.ag_running:
-        return []  # it has ended, or is closed with the task that is in it
-    closing = generator.aclose()
-    complaint = _attempt(run, closing.send, None)
-    complaints = [complaint] if complaint else []
-    complaints += close_coroutine(closing, run)
-    if generator.ag_frame is not None and not generator.ag_running:
-        complaints.append(_resists(generator))  # it answers `aclose` with another value
+    if generator in _resisting:
+        return []  # reported before
+    complaints: list[str] = []
+    for number in range(CLOSE_ATTEMPTS_MAX):
+        if generator.ag_frame is None or generator.ag_running:
+            return complaints  # it has ended, or is closed with the task that is in it
+        # It answers `aclose` with a value? CPython takes it for closed then, but it is not.
+        closing = generator.asend(None) if number else generator.aclose()
+        close = closing.throw if number else closing.send
+        complaint = _attempt(run, close, GeneratorExit() if number else None)
+        if complaint:
+            complaints.append(complaint)
+        complaints += close_coroutine(closing, run)
+    complaints.append(_resists(generator))
     return complaints
 
 
