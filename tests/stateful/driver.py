@@ -14,12 +14,14 @@ from typing import Any
 from perdure._core._entries import Entry, Flag, Kind
 from perdure._core._machine import START, Activation, Machine, State
 from perdure._core._operation import Operation
-from perdure._runtime import _gather as _gather  # makes asyncio.tasks deterministic
-from perdure._runtime import _unawaited as _unawaited  # no warnings of evicted coroutines
+from perdure._runtime import _gather, _unawaited
 from perdure.context import Request, WorkflowContext
 from perdure.errors import TerminalError
 from perdure.futures import Step
 from perdure.serde import UNTYPED, encode_failure, serde_for
+
+PATCHES = (_gather, _unawaited)
+"""Imported for what they do to asyncio and to warnings."""
 
 Handler = Callable[[WorkflowContext], Awaitable[Any]]
 
@@ -84,11 +86,11 @@ class World:
                 self.states.pop(entry.name, None)
             elif entry.kind == Kind.STATE_CLEAR_ALL:
                 self.states.clear()
-            elif entry.kind in (Kind.PROMISE_RESOLVE, Kind.PROMISE_REJECT):
-                if not entry.flags & Flag.REFUSED:
-                    assert entry.payload is not None
-                    failed = entry.kind == Kind.PROMISE_REJECT
-                    self.promises[entry.name] = entry.payload, failed
+            elif entry.kind == Kind.PROMISE_RESOLVE or entry.kind == Kind.PROMISE_REJECT:
+                if entry.flags & Flag.REFUSED:
+                    continue
+                assert entry.payload is not None
+                self.promises[entry.name] = entry.payload, entry.kind == Kind.PROMISE_REJECT
         self.journal.append(list(activation.kept))
 
 
@@ -225,13 +227,17 @@ class Driver:
         if handler is not None:
             self.handler = handler
         self.machine = self._new_machine()
+        self.replay()
+        assert outstanding_of(self.machine) == before
+
+    def replay(self) -> None:
+        """Feed the journal to the machine, which must be new."""
         self.world.reads_allowed = False
         try:
             for entries in self.world.journal:
                 self.machine.replay(entries)
         finally:
             self.world.reads_allowed = True
-        assert outstanding_of(self.machine) == before
         assert self.machine.next_index == len(self.entries)
 
     # -- looking ----------------------------------------------------------------------------

@@ -27,13 +27,13 @@ STATES = 3
 _LEAVES = (
     *("step", "step", "step_fails", "step_caught", "sleep", "promise", "resolve", "peek"),
     *("get", "set", "clear", "clear_all", "keys", "random", "uuid4", "now", "yield", "race"),
-    *("in_order", "cancel_operation"),
+    *("in_order", "cancel_operation", "cancel_set_of_operations"),
 )
 _BLOCKS = (
     *("wait_first_completed", "wait_all", "gather", "gather_all", "wait_for", "timeout"),
     *("group", "failing_group", "shield", "as_completed", "as_completed_coroutines", "finally"),
     *("event", "lock", "queue", "semaphore", "condition", "barrier", "spawn", "generator"),
-    *("pending_set", "gathers_in_set", "catch", "wait_on_futures"),
+    *("pending_set", "gathers_in_set", "catch", "wait_on_futures", "owned_set"),
 )
 
 
@@ -76,7 +76,7 @@ class _Builder:
             return word, f"p{self._choose(PROMISES)}"
         if word in ("get", "set", "clear"):
             return word, f"k{self._choose(STATES)}"
-        if word in ("race", "in_order", "cancel_operation"):
+        if word in ("race", "in_order", "cancel_operation", "cancel_set_of_operations"):
             return word, self._operations()
         return (word,)
 
@@ -211,8 +211,16 @@ class _Run:
         for future in futures:
             self.see("cancel", future.cancel(), future.cancelled())
 
+    async def do_cancel_set_of_operations(self, statements: Body) -> None:
+        operations = {self.operation(statement) for statement in statements}
+        operations |= {self.ctx.after(10 + number) for number in range(3)}
+        for future in operations:
+            if not isinstance(future, DurablePromise):
+                future.cancel()
+
     async def do_wait_on_futures(self, statements: Body) -> None:
-        futures = {self.operation(statement) for statement in statements}
+        # Any: the types of asyncio.wait ask for asyncio's own futures.
+        futures: set[Any] = {self.operation(statement) for statement in statements}
         done, pending = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
         self.see("done", [self.operations[f] for f in done])
         self.see("pending", [self.operations[f] for f in pending])
@@ -279,6 +287,16 @@ class _Run:
                 for task in pending:
                     task.cancel()
 
+    async def do_owned_set(self, bodies: tuple[Body, ...]) -> None:
+        owned = {asyncio.create_task(self.cleaned(body)) for body in bodies * 2}
+        await asyncio.sleep(0.001)
+        for task in owned:
+            task.cancel()
+        while owned:
+            task = owned.pop()
+            with contextlib.suppress(TerminalError, ExceptionGroup, asyncio.CancelledError):
+                await task
+
     async def do_gather(self, bodies: tuple[Body, ...]) -> None:
         self.see(await asyncio.gather(*(self.body(body) for body in bodies)))
 
@@ -309,8 +327,9 @@ class _Run:
             self.see("wait_for timed out")
 
     async def do_timeout(self, ms: int, body: Body) -> None:
+        scope = asyncio.timeout(ms / 1000)
         try:
-            async with asyncio.timeout(ms / 1000) as scope:
+            async with scope:
                 await self.body(body)
         except TimeoutError:
             self.see("timed out", scope.expired())
