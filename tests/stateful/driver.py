@@ -14,14 +14,14 @@ from typing import Any
 from perdure._core._entries import Entry, Flag, Kind
 from perdure._core._machine import START, Activation, Machine, State
 from perdure._core._operation import Operation
-from perdure._runtime import _gather, _unawaited
+from perdure._runtime import _anyio, _gather, _unawaited
 from perdure.context import Request, WorkflowContext
 from perdure.errors import TerminalError
 from perdure.futures import Step
 from perdure.serde import UNTYPED, encode_failure, serde_for
 
-PATCHES = (_gather, _unawaited)
-"""Imported for what they do to asyncio and to warnings."""
+PATCHES = (_anyio, _gather, _unawaited)
+"""Imported for what they do to asyncio, anyio and warnings."""
 
 Handler = Callable[[WorkflowContext], Awaitable[Any]]
 

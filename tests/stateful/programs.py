@@ -12,6 +12,8 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any
 
+import anyio
+
 from perdure.context import WorkflowContext
 from perdure.errors import AlreadyCompleted, TerminalError
 from perdure.futures import DurableFuture, DurablePromise, Pending
@@ -34,6 +36,7 @@ _BLOCKS = (
     *("group", "failing_group", "shield", "as_completed", "as_completed_coroutines", "finally"),
     *("event", "lock", "queue", "semaphore", "condition", "barrier", "spawn", "generator"),
     *("pending_set", "gathers_in_set", "catch", "wait_on_futures", "owned_set"),
+    *("anyio_group", "anyio_move_on"),
 )
 
 
@@ -54,7 +57,7 @@ class _Builder:
         if depth <= 0 or self.left <= 0 or self._choose(3) == 0:
             return self._leaf(_LEAVES[self._choose(len(_LEAVES))])
         word = _BLOCKS[self._choose(len(_BLOCKS))]
-        if word in ("wait_for", "timeout"):
+        if word in ("wait_for", "timeout", "anyio_move_on"):
             return word, self._ms(), self.body(depth - 1, 1)
         if word in ("finally", "catch"):
             return word, self.body(depth - 1, 1), self.body(depth - 1)
@@ -352,6 +355,27 @@ class _Run:
         except* TerminalError as failures:
             self.see("group", [_text(e) for e in failures.exceptions])
 
+    async def do_anyio_group(self, bodies: tuple[Body, ...]) -> None:
+        async with anyio.create_task_group() as group:
+            for body in bodies:
+                group.start_soon(self.shielded, body)
+            await self.ctx.sleep(0.02)
+            group.cancel_scope.cancel()
+
+    async def do_anyio_move_on(self, ms: int, body: Body) -> None:
+        with anyio.move_on_after(ms / 1000) as scope:
+            await self.body(body)
+        self.see("moved on", scope.cancelled_caught)
+
+    async def shielded(self, body: Body) -> None:
+        """*body*, with a durable clean-up that anyio does not cancel."""
+        try:
+            await self.body(body)
+        finally:
+            with anyio.CancelScope(shield=True):
+                number = len(self.trace)
+                self.see("cleaning", await self.ctx.run(f"clean {number}", _value, str(number)))
+
     async def cleaned(self, body: Body) -> None:
         """*body*, with a durable clean-up if it is cancelled."""
         try:
@@ -517,4 +541,6 @@ def _text(error: object) -> str:
         return "none"
     if isinstance(error, BaseExceptionGroup):
         return f"{type(error).__name__}[{', '.join(map(_text, error.exceptions))}]"
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"  # anyio's text has the address of the scope
     return f"{type(error).__name__}: {error}"

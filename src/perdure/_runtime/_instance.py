@@ -13,6 +13,7 @@ from perdure._core._entries import Entry
 from perdure._core._machine import Machine
 from perdure._core._replay import Sites
 from perdure._ids import format_id
+from perdure._runtime import _anyio as _anyio  # makes anyio deterministic, where it is used
 from perdure._runtime import _gather as _gather  # makes asyncio.tasks deterministic
 from perdure._runtime import _unawaited as _unawaited  # no warnings of evicted coroutines
 from perdure._runtime._layout import Backoff, Record, TimerKey, key_group, unpack_promise
