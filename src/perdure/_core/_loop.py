@@ -26,6 +26,14 @@ from perdure.errors import NondeterministicOperationError
 CALLBACKS_MAX = 100_000
 """Callbacks one activation may run before it counts as a handler that never goes idle."""
 
+PATIENT_AFTER = 1_000
+"""Callbacks of one activation after which anyio's redeliveries wait for the next activation.
+
+A cancelled scope of anyio cancels its tasks again in each cycle of the loop until they have left
+it. While one waits for something durable all the same, such as the clean-up of a child, that would
+go on for ever, and the activation would never end.
+"""
+
 
 class TimerPort(Protocol):
     """Where the loop gets durable timers from: the machine."""
@@ -69,6 +77,7 @@ class DeterministicLoop(AbstractEventLoop):
         self._timers = timers
         self._report = report  # told what asyncio would give its exception handler
         self._ready: deque[Handle] = deque()
+        self._redeliveries: list[Handle] = []  # of cancellations, for the next activation
         self._tasks: dict[int, LoopTask] = {}  # unfinished, in creation order
         # Begun, in that order, each with the task that began it.
         self._generators: list[tuple[Any, LoopTask | None]] = []
@@ -88,7 +97,10 @@ class DeterministicLoop(AbstractEventLoop):
     def run_until_idle(self) -> bool:
         """Run ready callbacks until none is left; False if it does not come to an end."""
         ready = self._ready
-        left = CALLBACKS_MAX
+        ready.extend(self._redeliveries)
+        self._redeliveries.clear()
+        left = PATIENT_AFTER
+        patient = False
         with_outer = self._enter()
         try:
             while ready:
@@ -96,9 +108,15 @@ class DeterministicLoop(AbstractEventLoop):
                 if handle._cancelled:
                     continue
                 if not left:
-                    ready.appendleft(handle)
-                    return False
+                    if patient:
+                        ready.appendleft(handle)
+                        return False
+                    patient = True
+                    left = CALLBACKS_MAX - PATIENT_AFTER
                 left -= 1
+                if patient and _redelivers(handle):
+                    self._redeliveries.append(handle)
+                    continue
                 try:
                     handle._context.run(  # type: ignore[attr-defined]
                         handle._callback,  # type: ignore[attr-defined]
@@ -130,6 +148,7 @@ class DeterministicLoop(AbstractEventLoop):
     def halt(self) -> None:
         """Drop what is ready: the invocation can not go on."""
         self._ready.clear()
+        self._redeliveries.clear()
 
     def next_callback(self) -> Handle | None:
         return self._ready[0] if self._ready else None
@@ -161,7 +180,7 @@ class DeterministicLoop(AbstractEventLoop):
             self._leave(outer)
         self._tasks.clear()
         self._generators.clear()
-        self._ready.clear()
+        self.halt()
         return complaints
 
     def _generator_begun(self, generator: Any) -> None:
@@ -284,6 +303,15 @@ class DeterministicLoop(AbstractEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if not self.closing:
             self._report(context)
+
+
+def _redelivers(handle: Handle) -> bool:
+    """Whether *handle* is a cancelled scope of anyio that cancels its tasks once more."""
+    callback = handle._callback  # type: ignore[attr-defined]
+    return (
+        getattr(callback, "__name__", "") == "_deliver_cancellation"
+        and getattr(callback, "__module__", "") == "anyio._backends._asyncio"
+    )
 
 
 def _keep_unfinalized(generator: AsyncGenerator[Any, Any]) -> None:

@@ -276,7 +276,9 @@ class Machine:
         handle = self.loop.next_callback()
         callback = getattr(handle, "_callback", None)
         task = getattr(callback, "__self__", None)
-        return where(task.get_coro()) if isinstance(task, LoopTask) else f"{callback!r}"
+        if isinstance(task, LoopTask):
+            return where(task.get_coro())
+        return getattr(callback, "__qualname__", None) or repr(callback)
 
     def _fail(self, error: BaseException) -> NoReturn:
         self._error = error
