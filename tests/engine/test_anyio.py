@@ -38,6 +38,7 @@ def test_a_task_group_waits_for_a_task_to_have_started(place: Place) -> None:
             task_status.started(await ctx.promise("a"))
             await ctx.promise("b")
 
+        started: Any = None
         async with anyio.create_task_group() as group:
             started = await group.start(serve)
         return [started]

@@ -11,8 +11,10 @@ from __future__ import annotations
 import contextvars
 import math
 import sys
-from asyncio import AbstractEventLoop, Handle, TimerHandle
+from asyncio import AbstractEventLoop, Handle, TimerHandle, current_task
+from asyncio import _enter_task as enter_task
 from asyncio import _get_running_loop as get_running_loop
+from asyncio import _leave_task as leave_task
 from asyncio import _set_running_loop as set_running_loop
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
@@ -132,18 +134,25 @@ class DeterministicLoop(AbstractEventLoop):
         finally:
             self._leave(with_outer)
 
-    def _enter(self) -> tuple[AbstractEventLoop | None, Any]:
-        outer = get_running_loop(), sys.get_asyncgen_hooks()
+    def _enter(self) -> tuple[AbstractEventLoop | None, Any, Any]:
+        loop = get_running_loop()
+        task = None if loop is None else current_task(loop)
+        if loop is not None and task is not None:
+            # From Python 3.14 a thread has one current task, not one for each loop.
+            leave_task(loop, task)
+        outer = loop, sys.get_asyncgen_hooks(), task
         set_running_loop(self)
         sys.set_asyncgen_hooks(firstiter=self._generator_begun, finalizer=_keep_unfinalized)
         self.running = True
         return outer
 
-    def _leave(self, outer: tuple[AbstractEventLoop | None, Any]) -> None:
+    def _leave(self, outer: tuple[AbstractEventLoop | None, Any, Any]) -> None:
         self.running = False
-        loop, hooks = outer
+        loop, hooks, task = outer
         sys.set_asyncgen_hooks(*hooks)
         set_running_loop(loop)
+        if loop is not None and task is not None:
+            enter_task(loop, task)
 
     def halt(self) -> None:
         """Drop what is ready: the invocation can not go on."""
