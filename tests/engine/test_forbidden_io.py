@@ -14,7 +14,7 @@ import pytest
 from engine_support import Place, quiet_log, run
 from primitive_support import Primitive, once
 
-from perdure import NondeterministicOperationError, WorkflowContext
+from perdure import NondeterministicOperationError, TerminalError, WorkflowContext
 
 Loop = asyncio.AbstractEventLoop
 Protocol = asyncio.Protocol
@@ -135,3 +135,18 @@ def test_the_refusal_can_be_caught_and_the_handler_goes_on(place: Place) -> None
         return "in a thread"
 
     assert once(place, body) == "7"
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_step_that_uses_the_context_is_told_to_take_values(place: Place, is_async: bool) -> None:
+    async def body(ctx: WorkflowContext) -> None:
+        def use() -> None:
+            ctx.set("a", 1)
+
+        async def use_async() -> None:
+            use()
+
+        await ctx.run("step", use_async if is_async else use)
+
+    with pytest.raises(TerminalError, match="pass values into steps"):
+        once(place, body)

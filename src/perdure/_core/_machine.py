@@ -293,13 +293,14 @@ class Machine:
         if get_running_loop() is not self.loop:
             if self.state in (State.CLOSED, State.COMPLETED, State.FAILED):
                 raise InvalidInput(
-                    "this context was used after its handler ended; a context lives as long as "
-                    "one run of its handler"
+                    "this context was used after its handler ended, or was suspended and left "
+                    "memory; a context lives as long as one run of its handler: pass values into "
+                    "steps and tasks of the host instead"
                 )
             raise InvalidInput(
                 "this context was used outside its own handler (in a step, in a task of the "
-                "host's loop, in another handler or in a thread); pass values into the step "
-                "instead, and do durable operations in the handler itself"
+                "host's loop, in another handler or in a thread): pass values into steps and tasks "
+                "of the host instead, and do durable operations in the handler itself"
             )
         if self.state is State.CLOSED or self._error is not None:
             raise Halted
