@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from engine_support import ManualClock, Place, quiet_log, run, until
+from engine_support import ManualClock, Place, quiet_log, run, until, until_idle
 from primitive_support import Primitive, durable
 
 from perdure import TerminalError, WorkflowContext
@@ -119,6 +119,25 @@ def test_wait_for_that_is_in_time(place: Place) -> None:
         return await asyncio.wait_for(awaiting(ctx, "a"), 10)
 
     assert durable(place, body, 5, "a") == "value of a"
+
+
+def test_wait_for_that_is_in_time_ends_its_timer(place: Place) -> None:
+    async def body(ctx: WorkflowContext) -> None:
+        await asyncio.wait_for(ctx.after(1), 10)
+        await ctx.promise("a")
+
+    clock = ManualClock()
+
+    async def main() -> list[str]:
+        async with place.engine(Primitive(body), clock=clock) as engine:
+            handle = await engine.send(Primitive.run, key="k")
+            await until_idle(engine)
+            clock.advance(1)
+            await until_idle(engine)
+            return (await engine.describe(handle.id)).waiting_on
+
+    (waiting,) = run(main())
+    assert "'a'" in waiting
 
 
 @pytest.mark.parametrize("absolute", [False, True], ids=["timeout", "timeout_at"])
