@@ -14,13 +14,14 @@ from typing import Any
 from perdure._core._entries import Entry, Flag, Kind
 from perdure._core._machine import START, Activation, Machine, State
 from perdure._core._operation import Operation
-from perdure._runtime._gather import install
+from perdure._runtime import _anyio, _gather, _unawaited
 from perdure.context import Request, WorkflowContext
 from perdure.errors import TerminalError
 from perdure.futures import Step
 from perdure.serde import UNTYPED, encode_failure, serde_for
 
-install()  # makes what asyncio.tasks orders by hash deterministic
+for patch in (_anyio, _gather, _unawaited):
+    patch.install()  # what asyncio, anyio and warnings do to a handler, as the engine has it
 
 Handler = Callable[[WorkflowContext], Awaitable[Any]]
 
@@ -225,13 +226,17 @@ class Driver:
         if handler is not None:
             self.handler = handler
         self.machine = self._new_machine()
+        self.replay()
+        assert outstanding_of(self.machine) == before
+
+    def replay(self) -> None:
+        """Feed the journal to the machine, which must be new."""
         self.world.reads_allowed = False
         try:
             for entries in self.world.journal:
                 self.machine.replay(entries)
         finally:
             self.world.reads_allowed = True
-        assert outstanding_of(self.machine) == before
         assert self.machine.next_index == len(self.entries)
 
     # -- looking ----------------------------------------------------------------------------

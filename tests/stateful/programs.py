@@ -12,6 +12,8 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any
 
+import anyio
+
 from perdure.context import WorkflowContext
 from perdure.errors import AlreadyCompleted, TerminalError
 from perdure.futures import DurableFuture, DurablePromise, Pending
@@ -27,13 +29,14 @@ STATES = 3
 _LEAVES = (
     *("step", "step", "step_fails", "step_caught", "sleep", "promise", "resolve", "peek"),
     *("get", "set", "clear", "clear_all", "keys", "random", "uuid4", "now", "yield", "race"),
-    *("in_order", "cancel_operation"),
+    *("in_order", "cancel_operation", "cancel_set_of_operations"),
 )
 _BLOCKS = (
     *("wait_first_completed", "wait_all", "gather", "gather_all", "wait_for", "timeout"),
     *("group", "failing_group", "shield", "as_completed", "as_completed_coroutines", "finally"),
     *("event", "lock", "queue", "semaphore", "condition", "barrier", "spawn", "generator"),
-    *("pending_set", "gathers_in_set", "catch", "wait_on_futures"),
+    *("pending_set", "gathers_in_set", "catch", "wait_on_futures", "owned_set"),
+    *("anyio_group", "anyio_move_on"),
 )
 
 
@@ -54,7 +57,7 @@ class _Builder:
         if depth <= 0 or self.left <= 0 or self._choose(3) == 0:
             return self._leaf(_LEAVES[self._choose(len(_LEAVES))])
         word = _BLOCKS[self._choose(len(_BLOCKS))]
-        if word in ("wait_for", "timeout"):
+        if word in ("wait_for", "timeout", "anyio_move_on"):
             return word, self._ms(), self.body(depth - 1, 1)
         if word in ("finally", "catch"):
             return word, self.body(depth - 1, 1), self.body(depth - 1)
@@ -76,7 +79,7 @@ class _Builder:
             return word, f"p{self._choose(PROMISES)}"
         if word in ("get", "set", "clear"):
             return word, f"k{self._choose(STATES)}"
-        if word in ("race", "in_order", "cancel_operation"):
+        if word in ("race", "in_order", "cancel_operation", "cancel_set_of_operations"):
             return word, self._operations()
         return (word,)
 
@@ -211,13 +214,17 @@ class _Run:
         for future in futures:
             self.see("cancel", future.cancel(), future.cancelled())
 
+    async def do_cancel_set_of_operations(self, statements: Body) -> None:
+        operations = {self.operation(statement) for statement in statements}
+        operations |= {self.ctx.after(10 + number) for number in range(3)}
+        for future in operations:
+            if not isinstance(future, DurablePromise):
+                future.cancel()
+
     async def do_wait_on_futures(self, statements: Body) -> None:
-        futures = {self.operation(statement) for statement in statements}
-        # A durable future has all that asyncio.wait uses; its stub asks for asyncio.Future itself.
-        done, pending = await asyncio.wait(
-            futures,  # type: ignore[type-var]
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+        # Any: the types of asyncio.wait ask for asyncio's own futures.
+        futures: set[Any] = {self.operation(statement) for statement in statements}
+        done, pending = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
         self.see("done", [self.operations[f] for f in done])
         self.see("pending", [self.operations[f] for f in pending])
         for future in pending:
@@ -283,6 +290,16 @@ class _Run:
                 for task in pending:
                     task.cancel()
 
+    async def do_owned_set(self, bodies: tuple[Body, ...]) -> None:
+        owned = {asyncio.create_task(self.cleaned(body)) for body in bodies * 2}
+        await asyncio.sleep(0.001)
+        for task in owned:
+            task.cancel()
+        while owned:
+            task = owned.pop()
+            with contextlib.suppress(TerminalError, ExceptionGroup, asyncio.CancelledError):
+                await task
+
     async def do_gather(self, bodies: tuple[Body, ...]) -> None:
         self.see(await asyncio.gather(*(self.body(body) for body in bodies)))
 
@@ -337,6 +354,27 @@ class _Run:
                 group.create_task(fail())
         except* TerminalError as failures:
             self.see("group", [_text(e) for e in failures.exceptions])
+
+    async def do_anyio_group(self, bodies: tuple[Body, ...]) -> None:
+        async with anyio.create_task_group() as group:
+            for body in bodies:
+                group.start_soon(self.shielded, body)
+            await self.ctx.sleep(0.02)
+            group.cancel_scope.cancel()
+
+    async def do_anyio_move_on(self, ms: int, body: Body) -> None:
+        with anyio.move_on_after(ms / 1000) as scope:
+            await self.body(body)
+        self.see("moved on", scope.cancelled_caught)
+
+    async def shielded(self, body: Body) -> None:
+        """*body*, with a durable clean-up that anyio does not cancel."""
+        try:
+            await self.body(body)
+        finally:
+            with anyio.CancelScope(shield=True):
+                number = len(self.trace)
+                self.see("cleaning", await self.ctx.run(f"clean {number}", _value, str(number)))
 
     async def cleaned(self, body: Body) -> None:
         """*body*, with a durable clean-up if it is cancelled."""
@@ -503,4 +541,6 @@ def _text(error: object) -> str:
         return "none"
     if isinstance(error, BaseExceptionGroup):
         return f"{type(error).__name__}[{', '.join(map(_text, error.exceptions))}]"
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"  # anyio's text has the address of the scope
     return f"{type(error).__name__}: {error}"

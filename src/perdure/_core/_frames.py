@@ -6,25 +6,14 @@ import inspect
 from types import FrameType
 from typing import Any
 
+from perdure._core._closing import chain_of, frame_of
+
 _PLUMBING = ("perdure", "asyncio", "anyio")
 
 
 def await_stack(awaitable: Any) -> list[FrameType]:
     """Frames from the outermost coroutine to the one that waits, innermost last."""
-    frames: list[FrameType] = []
-    while awaitable is not None:
-        frame = None
-        following = None
-        for prefix, link in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
-            frame = getattr(awaitable, f"{prefix}_frame", None)
-            if frame is not None:
-                following = getattr(awaitable, link, None)
-                break
-        if frame is None:
-            break
-        frames.append(frame)
-        awaitable = following
-    return frames
+    return [frame for link in chain_of(awaitable) if (frame := frame_of(link)) is not None]
 
 
 def is_plumbing(frame: FrameType) -> bool:

@@ -22,3 +22,8 @@ cdef class LoopFuture:
     cpdef _fail(self, object exception)
     cpdef _end(self, int state)
     cpdef _make_cancelled_error(self)
+
+
+cdef class FutureIterator:
+    cdef LoopFuture _future
+    cdef bint _begun

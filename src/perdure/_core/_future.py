@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextvars
 from asyncio import AbstractEventLoop, CancelledError, InvalidStateError
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 PENDING = 0
@@ -129,14 +129,11 @@ class LoopFuture:
         self._callbacks = [pair for pair in callbacks if pair[0] != fn]
         return len(callbacks) - len(self._callbacks)
 
-    def __await__(self) -> Generator[Any, Any, Any]:
-        if self._state == PENDING:
-            self._asyncio_future_blocking = True
-            yield self
-        return self.result()
+    def __await__(self) -> Any:
+        return FutureIterator(self)
 
-    def __iter__(self) -> Generator[Any, Any, Any]:
-        return self.__await__()
+    def __iter__(self) -> Any:
+        return FutureIterator(self)
 
     def _resolve(self, result: Any) -> None:
         self._result = result
@@ -159,3 +156,37 @@ class LoopFuture:
         if self._cancel_message is None:
             return CancelledError()
         return CancelledError(self._cancel_message)
+
+
+class FutureIterator:
+    """What ``await future`` runs. Not a generator: there is nothing in it to close."""
+
+    __slots__ = ("_begun", "_future")
+
+    def __init__(self, future: LoopFuture) -> None:
+        self._future = future
+        self._begun = False
+
+    def __iter__(self) -> FutureIterator:
+        return self
+
+    def __next__(self) -> Any:
+        future = self._future
+        if future._state == PENDING:
+            if self._begun:
+                raise RuntimeError("a task was resumed before what it awaits was done")
+            self._begun = True
+            future._asyncio_future_blocking = True
+            return future
+        raise StopIteration(future.result())
+
+    def send(self, value: Any) -> Any:
+        return self.__next__()
+
+    def throw(self, error: Any, value: Any = None, traceback: Any = None) -> Any:
+        if isinstance(error, type):
+            error = error() if value is None else value
+        raise error
+
+    def close(self) -> None:
+        """Nothing to clean up."""

@@ -13,15 +13,18 @@ import contextvars
 import math
 import sys
 from asyncio import AbstractEventLoop, Handle, TimerHandle, current_task
+from asyncio import _enter_task as enter_task  # type: ignore[attr-defined]
 from asyncio import _get_running_loop as get_running_loop
+from asyncio import _leave_task as leave_task  # type: ignore[attr-defined]
 from asyncio import _set_running_loop as set_running_loop
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, Protocol
 
+from perdure._core._closing import close_generator
 from perdure._core._frames import is_coroutine
 from perdure._core._future import LoopFuture
 from perdure._core._signals import Halted
-from perdure._core._task import CLOSE_ATTEMPTS_MAX, LoopTask, ReadyQueue
+from perdure._core._task import LoopTask, ReadyQueue
 from perdure.errors import NondeterministicOperationError
 
 
@@ -69,59 +72,74 @@ class DeterministicLoop(AbstractEventLoop):
         self.queue = queue
         self._timers = timers
         self._report = report  # told what asyncio would give its exception handler
-        # Begun, in that order, each with the context of the task that began it.
-        self._generators: list[tuple[AsyncGenerator[Any, Any], contextvars.Context | None]] = []
+        # Begun, in that order, each with the task that began it.
+        self._generators: list[tuple[Any, LoopTask | None]] = []
         self._generators_prune_at = 64
         self.time_ms = 0  # of the activation; it never goes back
         self.running = False
-        self._inert = False  # closed: nothing user code asks for happens any more
+        self.closing = False  # or closed: nothing user code asks for happens any more
 
     # -- driving ----------------------------------------------------------------------------
 
-    def enter(self) -> tuple[AbstractEventLoop | None, Any]:
+    def enter(self) -> tuple[AbstractEventLoop | None, Any, Any]:
         """Become the running loop of this thread; give what is returned to :meth:`leave`."""
-        outer = get_running_loop(), sys.get_asyncgen_hooks()
+        loop = get_running_loop()
+        task: Any = None if loop is None else current_task(loop)
+        if loop is not None and task is not None:
+            # From Python 3.14 a thread has one current task, not one for each loop.
+            leave_task(loop, task)
+        outer = loop, sys.get_asyncgen_hooks(), task
         set_running_loop(self)
         sys.set_asyncgen_hooks(self._generator_begun, _keep_unfinalized)
         self.running = True
         return outer
 
-    def leave(self, outer: tuple[AbstractEventLoop | None, Any]) -> None:
+    def leave(self, outer: tuple[AbstractEventLoop | None, Any, Any]) -> None:
         self.running = False
-        loop, hooks = outer
+        loop, hooks, task = outer
         sys.set_asyncgen_hooks(*hooks)
         set_running_loop(loop)
+        if loop is not None and task is not None:
+            enter_task(loop, task)
 
     def evict(self) -> list[str]:
-        """Close every coroutine, last made first; complaints about those that resisted."""
-        self._inert = True
-        self.queue.items.clear()
+        """Close every coroutine, last made first; complaints about those that resisted.
+
+        The generators that a task began are closed right after it, last begun first, while what
+        its parents hold open is still open. Those of tasks that have ended are closed at last.
+        """
+        self.closing = True
+        self.queue.halt()
         complaints: list[str] = []
+        begun_by: dict[LoopTask | None, list[Any]] = {}
+        for generator, beginner in reversed(self._generators):
+            begun_by.setdefault(beginner, []).append(generator)
         outer = self.enter()
         try:
             for task in reversed(list(self.queue.tasks.values())):
-                complaint = task.close_coroutine()
-                if complaint:
-                    complaints.append(complaint)
-            for generator, context in reversed(self._generators):
-                complaint = _close_generator(generator, context)
-                if complaint:
-                    complaints.append(complaint)
+                complaints += task.close_coroutine()
+                for generator in begun_by.get(task, ()):
+                    complaints += task.closing(close_generator, generator)
+            for generator, beginner in reversed(self._generators):
+                if beginner is None:  # begun by a callback
+                    complaints += close_generator(generator, contextvars.copy_context().run)
+                else:
+                    complaints += beginner.closing(close_generator, generator)
         finally:
             self.leave(outer)
         self.queue.tasks.clear()
         self._generators.clear()
-        self.queue.items.clear()
+        self.queue.halt()
         return complaints
 
-    def _generator_begun(self, generator: AsyncGenerator[Any, Any]) -> None:
+    def _generator_begun(self, generator: Any) -> None:
         # Held until the invocation ends: finalized by the garbage collector, its clean-up would
         # run at a moment no replay could repeat.
         if len(self._generators) >= self._generators_prune_at:
             self._generators = [g for g in self._generators if g[0].ag_frame is not None]
             self._generators_prune_at = max(64, 2 * len(self._generators))
-        task: Any = current_task()  # ours, while a handler runs
-        self._generators.append((generator, None if task is None else task.get_context()))
+        task: Any = current_task()  # one of this loop's, or None in a callback
+        self._generators.append((generator, task))
 
     # -- the interface of an event loop -----------------------------------------------------
 
@@ -169,7 +187,7 @@ class DeterministicLoop(AbstractEventLoop):
 
     def _timer_handle_cancelled(self, handle: DurableTimerHandle) -> None:
         end, handle._end = handle._end, None
-        if end is not None and not self._inert:
+        if end is not None and not self.closing:
             end()
 
     def time(self) -> float:
@@ -188,7 +206,7 @@ class DeterministicLoop(AbstractEventLoop):
     ) -> LoopTask:
         if not is_coroutine(coro):
             raise TypeError(f"a coroutine was expected, got {coro!r}")
-        if self._inert:
+        if self.closing:
             coro.close()
             raise Halted
         if options.pop("eager_start", None):
@@ -221,30 +239,8 @@ class DeterministicLoop(AbstractEventLoop):
         self.call_exception_handler(context)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        if not self._inert:
+        if not self.closing:
             self._report(context)
-
-
-def _close_generator(
-    generator: AsyncGenerator[Any, Any], context: contextvars.Context | None
-) -> str | None:
-    """Close *generator* in *context*; what it did wrong, or None. It cannot hang."""
-    if generator.ag_frame is None:
-        return None  # it ended, or was closed with the task that was in it
-    closing = generator.aclose()
-    run = contextvars.copy_context().run if context is None else context.run
-    try:
-        run(closing.send, None)
-        for _ in range(CLOSE_ATTEMPTS_MAX):
-            # It awaits in its `finally`.
-            run(closing.throw, GeneratorExit())
-    except (StopIteration, StopAsyncIteration, GeneratorExit, Halted):
-        return None
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:
-        return f"async generator {generator!r}: {type(error).__name__}: {error}"
-    return f"async generator {generator!r} awaits in its finally while being closed"
 
 
 def _keep_unfinalized(generator: AsyncGenerator[Any, Any]) -> None:

@@ -281,18 +281,18 @@ class Machine:
         self.state = State.COMPLETED
 
     def _spinning_line(self) -> str:
-        item = self.queue.items[0]
-        if not isinstance(item, LoopTask):
-            callback = getattr(item, "_callback", None)
+        item: Any = self.queue.items[0]
+        callback = getattr(item, "_callback", None)
+        if callback is not None:
             item = getattr(callback, "__self__", None)
-            if not isinstance(item, LoopTask):
-                return f"{callback!r}"
-        return where(item.get_coro())
+        if isinstance(item, LoopTask):
+            return where(item.get_coro())
+        return getattr(callback, "__qualname__", None) or repr(callback)
 
     def _fail(self, error: BaseException) -> NoReturn:
         self._error = error
         self.state = State.FAILED
-        self.queue.items.clear()
+        self.queue.halt()
         raise error
 
     # -- the handler's side -----------------------------------------------------------------
@@ -302,13 +302,14 @@ class Machine:
         if get_running_loop() is not self.loop:
             if self.state in (State.CLOSED, State.COMPLETED, State.FAILED):
                 raise InvalidInput(
-                    "this context was used after its handler ended; a context lives as long as "
-                    "one run of its handler"
+                    "this context was used after its handler ended, or was suspended and left "
+                    "memory; a context lives as long as one run of its handler: pass values into "
+                    "steps and tasks of the host instead"
                 )
             raise InvalidInput(
                 "this context was used outside its own handler (in a step, in a task of the "
-                "host's loop, in another handler or in a thread); pass values into the step "
-                "instead, and do durable operations in the handler itself"
+                "host's loop, in another handler or in a thread): pass values into steps and tasks "
+                "of the host instead, and do durable operations in the handler itself"
             )
         if self.state is State.CLOSED or self._error is not None:
             raise Halted
@@ -393,7 +394,7 @@ class Machine:
         return self._record(entry._replace(site=self._site(sys._getframe(0))), recode)
 
     def _site(self, frame: FrameType | None) -> int:
-        """The user's call site nearest to *frame*; 0 where asyncio itself acted."""
+        """The user's call site nearest to *frame*; 0 where a callback of a library asks."""
         while frame is not None and is_plumbing(frame):
             if frame is self._host_frame:
                 return 0
@@ -422,7 +423,7 @@ class Machine:
     def _diverge(self, recorded: Entry | None, issued: Entry | None) -> NoReturn:
         self._error = divergence(self._next_index, recorded, issued, self._sites, self._show)
         self.state = State.FAILED
-        self.queue.items.clear()
+        self.queue.halt()
         # Inside the handler, control flow that its `except Exception` can not swallow.
         raise Halted if get_running_loop() is self.loop else self._error
 

@@ -8,9 +8,10 @@ cdef class ReadyQueue:
     cdef readonly object items
     cdef readonly dict tasks
     cdef public long number
+    cdef list _redeliveries
 
     cpdef long next_number(self)
-    @cython.locals(item=object, task=LoopTask)
+    @cython.locals(done=long)
     cpdef bint run(self, long limit, object report) except -1
 
 

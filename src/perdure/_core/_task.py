@@ -17,16 +17,21 @@ from collections.abc import Callable, Coroutine, Generator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from perdure._core._frames import await_stack, describe_frame, where
+from perdure._core._closing import close_coroutine
+from perdure._core._frames import await_stack, describe_frame
 from perdure._core._future import CANCELLED, FINISHED, PENDING, LoopFuture
-from perdure._core._signals import Halted
 from perdure.errors import NondeterministicOperationError
 
 if TYPE_CHECKING:
     from perdure._core._operation import Operation
 
-CLOSE_ATTEMPTS_MAX = 3
-"""Times a coroutine that awaits in its ``finally`` is closed before it is given up."""
+PATIENT_AFTER = 1_000
+"""Callbacks of one activation after which anyio's redeliveries wait for the next activation.
+
+A cancelled scope of anyio cancels its tasks again in each cycle of the loop until they have left
+it. While one waits for something durable all the same, such as the clean-up of a child, that would
+go on for ever, and the activation would never end.
+"""
 
 
 class ReadyQueue:
@@ -38,35 +43,59 @@ class ReadyQueue:
       number: Of futures, tasks and operations made so far.
     """
 
-    __slots__ = ("items", "number", "tasks")
+    __slots__ = ("_redeliveries", "items", "number", "tasks")
 
     def __init__(self) -> None:
         self.items: deque[LoopTask | Handle] = deque()
         self.tasks: dict[int, LoopTask] = {}
         self.number = 0
+        self._redeliveries: list[Handle] = []  # of cancellations, for the next activation
 
     def next_number(self) -> int:
         self.number += 1
         return self.number
 
+    def halt(self) -> None:
+        """Drop what is ready: the invocation can not go on."""
+        self.items.clear()
+        self._redeliveries.clear()
+
     def run(self, limit: int, report: Callable[[dict[str, Any]], None]) -> bool:
         """Run what is ready until nothing is; False if *limit* callbacks were not enough."""
         items = self.items
+        if self._redeliveries:
+            items.extend(self._redeliveries)
+            self._redeliveries.clear()
+        done = 0
         while items:
-            if limit == 0:
+            if done == limit:
                 return False
-            limit -= 1
             item: Any = items.popleft()
             try:
                 if type(item) is LoopTask:
                     item._context.run(item.step)
-                elif not item._cancelled:
+                elif item._cancelled:
+                    continue
+                elif done >= PATIENT_AFTER and _redelivers(item):
+                    self._redeliveries.append(item)
+                    continue
+                else:
                     item._context.run(item._callback, *item._args)
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:
                 report({"message": f"Exception in callback {item!r}", "exception": error})
+            done += 1
         return True
+
+
+def _redelivers(handle: Any) -> bool:
+    """Whether *handle* is a cancelled scope of anyio that cancels its tasks once more."""
+    callback = handle._callback
+    return (
+        getattr(callback, "__name__", "") == "_deliver_cancellation"
+        and getattr(callback, "__module__", "") == "anyio._backends._asyncio"
+    )
 
 
 class Wait(LoopFuture):
@@ -295,29 +324,15 @@ class LoopTask(LoopFuture):
             self._error = error
         self.step()
 
-    def close_coroutine(self) -> str | None:
-        """Close the coroutine inside its own context; what it did wrong, or None.
+    def close_coroutine(self) -> list[str]:
+        """Close the coroutine, inside its own context, as the current task; complaints."""
+        return self.closing(close_coroutine, self._coro)
 
-        Closing runs ``finally`` blocks but cannot hang, as cancelling could. A coroutine that
-        awaits in its ``finally`` ignores the close; it is closed again a few times.
-        """
+    def closing(self, close: Callable[..., list[str]], target: object) -> list[str]:
+        """Have *close* called with *target* as if this task ran it."""
         enter_task(self._loop, self)
         try:
-            for _ in range(CLOSE_ATTEMPTS_MAX):
-                try:
-                    self._context.run(self._coro.close)
-                except RuntimeError as refused:
-                    if "ignored GeneratorExit" not in str(refused):
-                        return f"{type(refused).__name__}: {refused}"
-                except (KeyboardInterrupt, SystemExit):
-                    raise
-                except Halted:
-                    return None  # its `finally` asked for something durable: that ends it
-                except BaseException as failure:
-                    return f"{type(failure).__name__}: {failure}"
-                else:
-                    return None
-            return f"awaits in its finally while being closed: {where(self._coro)}"
+            return close(target, self._context.run)
         finally:
             leave_task(self._loop, self)
 

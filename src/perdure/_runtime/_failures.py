@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from perdure._core._entries import Flag
@@ -114,7 +115,7 @@ class Failures:
         attempts = before.attempts + 1 if before else 1
         delay_ms = policy.delay_ms(attempts)
         if isinstance(error, RetryableError) and error.retry_after is not None:
-            delay_ms = int(error.retry_after.total_seconds() * 1000)
+            delay_ms = -(-error.retry_after // timedelta(milliseconds=1))  # rounded up
         return Backoff(
             attempts=attempts,
             since_ms=before.since_ms if before else now_ms,

@@ -46,5 +46,3 @@ def install() -> None:
     asyncio.tasks._GatheringFuture.__hash__ = _hash_of_gathering  # type: ignore[attr-defined]
     asyncio.tasks.set = _set_in_order  # type: ignore[attr-defined]
 
-
-install()

@@ -13,7 +13,7 @@ from perdure._core._entries import Entry
 from perdure._core._machine import Machine
 from perdure._core._replay import Sites
 from perdure._ids import format_id
-from perdure._runtime import _gather as _gather  # makes asyncio.tasks deterministic
+from perdure._runtime import _anyio, _gather, _unawaited
 from perdure._runtime._layout import Backoff, Record, TimerKey, key_group, unpack_promise
 from perdure._store import Db, Store
 from perdure.context import (
@@ -30,6 +30,9 @@ from perdure.service import HandlerDefinition, HandlerKind
 
 if TYPE_CHECKING:
     import asyncio
+
+for _patch in (_anyio, _gather, _unawaited):
+    _patch.install()  # before the first handler runs
 
 _CONTEXTS: dict[HandlerKind, type[Context]] = {
     HandlerKind.SERVICE: Context,
