@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from perdure._core._entries import Flag
 from perdure._runtime._instance import Delivery, Instance
 from perdure._runtime._layout import Backoff
-from perdure._runtime._steps import RunningStep, describe_failure
+from perdure._runtime._steps import RunningStep
 from perdure.errors import (
     HandlerStalled,
     InternalError,
@@ -20,7 +20,7 @@ from perdure.errors import (
     TerminalError,
 )
 from perdure.retry import RetryPolicy
-from perdure.serde import encode_failure
+from perdure.serde import describe_failure, encode_failure
 
 if TYPE_CHECKING:
     from perdure._runtime._scheduler import Scheduler

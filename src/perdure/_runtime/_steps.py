@@ -178,13 +178,3 @@ class StepRunner:
                 self._ended(running, payload, None)
 
         running.task = self._loop.create_task(attempt())
-
-
-def describe_failure(error: BaseException) -> str:
-    """Type and text of *error*; also when its ``__str__`` raises."""
-    try:
-        text = str(error)
-    except Exception as broken:
-        text = f"(its text can not be shown: {type(broken).__name__})"
-    name = type(error).__name__
-    return f"{name}: {text}" if text else name
