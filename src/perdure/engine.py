@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, Literal, TypeVar, cast, overload
 
 from perdure._ids import InvocationId, InvocationIdGenerator, format_id, parse_id
-from perdure._limits import check_key
+from perdure._limits import check_headers, check_key
 from perdure._runtime._clock import Clock, WallClock
 from perdure._runtime._describe import Description, describe_invocation
 from perdure._runtime._instance import Kept
@@ -329,7 +329,7 @@ class Engine:
                 await scheduler.committed()
                 return InvocationHandle(self, InvocationId(existing), Accepted.EXISTING, serde)
         instance = scheduler.admit(
-            definition, key=key, argument=payload, headers=dict(headers or {}), kept=kept
+            definition, key=key, argument=payload, headers=check_headers(headers), kept=kept
         )
         accepted = instance.accepted = asyncio.get_running_loop().create_future()
         await accepted
@@ -400,7 +400,7 @@ class Engine:
         kept: Kept,
     ) -> Output:
         instance = self._open_scheduler().admit(
-            definition, key=key, argument=payload, headers=dict(headers or {}), kept=kept
+            definition, key=key, argument=payload, headers=check_headers(headers), kept=kept
         )
         answer = instance.answer = asyncio.get_running_loop().create_future()
         return cast(Output, await answer)
