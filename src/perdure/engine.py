@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import enum
 import os
 import random
@@ -496,12 +497,12 @@ class Engine:
         service_name, name = resolve(handler)
         registered = self._services.get(service_name)
         if registered is None:
-            known = ", ".join(sorted(self._services)) or "none"
+            known = _known(service_name, self._services)
             raise NotFound(f"service {service_name!r} is not registered here; there are: {known}")
         service = registered[0]
         definition = service.handlers.get(name)
         if definition is None:
-            known = ", ".join(sorted(service.handlers))
+            known = _known(name, service.handlers)
             raise NotFound(f"service {service_name!r} has no handler {name!r}; it has: {known}")
         target = f"{service_name}.{name}"
         if service.kind is ServiceKind.SERVICE:
@@ -514,6 +515,13 @@ class Engine:
             raise InvalidInput(f"{target}: the key must be a str, not {type(key).__name__}")
         check_key(key, f"key of {target}")
         return definition, key, _encode_argument(definition, arg, target)
+
+
+def _known(name: str, names: Iterable[str]) -> str:
+    """The *names* there are, and which of them *name* may have been meant to be."""
+    near = difflib.get_close_matches(name, names, 1)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    return (", ".join(sorted(names)) or "none") + meant
 
 
 def _encode_argument(definition: HandlerDefinition, arg: Any, target: str) -> bytes | None:
@@ -540,6 +548,8 @@ def _decode(output: Output, serde: Serde[Any]) -> Any:
 
 def _registry(services: Iterable[Any]) -> dict[str, tuple[ServiceDefinition, Any]]:
     registry: dict[str, tuple[ServiceDefinition, Any]] = {}
+    if not isinstance(services, Iterable):
+        raise DefinitionError(f"services must be a list of instances, not {services!r}")
     for service in services:
         if isinstance(service, type):
             raise DefinitionError(
