@@ -290,8 +290,9 @@ class Machine:
         if get_running_loop() is not self.loop:
             if self.state in (State.CLOSED, State.COMPLETED, State.FAILED):
                 raise InvalidInput(
-                    "this context was used after its handler ended; a context lives as long as "
-                    "one run of its handler"
+                    "this context was used after its handler ended, or left memory to wait; a "
+                    "context lives as long as one run of its handler: pass values into steps and "
+                    "tasks of the host instead"
                 )
             raise InvalidInput(
                 "this context was used outside its own handler (in a step, in a task of the "
@@ -364,6 +365,7 @@ class Machine:
         self, name: str, payload: bytes, *, failed: bool, recode: Recode | None
     ) -> bool:
         """Resolve or reject; False if the promise was completed before."""
+        self.check_usable()  # before the store is read
         entry = Entry(
             Kind.PROMISE_REJECT if failed else Kind.PROMISE_RESOLVE, name=name, payload=payload
         )
@@ -388,6 +390,7 @@ class Machine:
         return 0 if frame is None else self._sites.of(frame)
 
     def _read(self, kind: Kind, name: str, now: Callable[[Entry], Entry]) -> Entry:
+        self.check_usable()  # before the store is read: it may be closed, this another thread
         entry = Entry(kind, name=name)
         return self.issue(now(entry) if self._recorded is None else entry)
 
