@@ -146,6 +146,7 @@ class Engine:
         self._map_size = map_size
         self._clock: Clock = clock or WallClock()
         self._drain_timeout = drain_timeout
+        self._loop: asyncio.AbstractEventLoop | None = None  # that opened it
         self._scheduler: Scheduler | None = None
         self._closed = False
 
@@ -172,13 +173,14 @@ class Engine:
         """
         if self._scheduler is not None:
             raise StoreClosed("this engine was opened before; make another Engine")
+        self._loop = asyncio.get_running_loop()
         store = Store(self._path, durability=self._durability, map_size=self._map_size)
         try:
             seed = random.SystemRandom()
             self._scheduler = Scheduler(
                 store,
                 self._services,
-                loop=asyncio.get_running_loop(),
+                loop=self._loop,
                 clock=self._clock,
                 ids=InvocationIdGenerator(self._clock.now_ms, seed.getrandbits),
                 max_resident=self._max_resident,
@@ -205,6 +207,13 @@ class Engine:
         if self._scheduler is None:
             raise StoreClosed("the engine is not open; use it inside `async with engine:`")
         self._scheduler.check_open()
+        if asyncio.get_running_loop() is not self._loop:
+            # The answer would wake the asker outside its journal, or on a loop that never looks.
+            raise InvalidInput(
+                "the engine was used outside the event loop that opened it: in a handler (do it in "
+                "a step: await ctx.run('name', engine.call, …)) or on the loop of another thread "
+                "(hand it over: asyncio.run_coroutine_threadsafe)"
+            )
         return self._scheduler
 
     # -- invoking ---------------------------------------------------------------------------
