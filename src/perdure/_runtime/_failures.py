@@ -74,7 +74,7 @@ class Failures:
         policy = step.retry or scheduler.policy_of(running.invocation_id) or self._default_retry
         before = ledger.step_backoff(running.invocation_id, running.index)
         backoff = self._next(before, policy, error)
-        exhausted = self._exhausted(policy, backoff)
+        exhausted = self._exhausted(policy, backoff) and not running.interrupted
         what = f"step {step.name!r}"
         self._log(running.text_id, what, backoff, error, not exhausted, False)
         if not exhausted:

@@ -388,6 +388,7 @@ class Scheduler:
                 activation = machine.activate(notification, self.clock.now_ms())
             except (KeyboardInterrupt, SystemExit):
                 self.drop(instance)
+                self._wake_pump()  # the others in the queue go on, if only until the close
                 raise
             except BaseException as error:
                 self._failures.attempt_failed(instance, delivery, error)
@@ -500,6 +501,7 @@ class Scheduler:
                     break
         except (KeyboardInterrupt, SystemExit):
             self.drop(instance)
+            self._wake_pump()
             raise
         except BaseException as error:
             self._failures.attempt_failed(instance, None, error)
