@@ -200,43 +200,62 @@ class LoopTask(LoopFuture):
         Closing runs ``finally`` blocks but cannot hang, as cancelling could. A coroutine that
         awaits in its ``finally`` ignores the close; it is closed again a few times.
         """
+        complaint = None
         enter_task(self._loop, self)
         try:
-            for _ in range(CLOSE_ATTEMPTS_MAX):
-                try:
-                    self._context.run(self._coro.close)
-                except RuntimeError as refused:
-                    if "ignored GeneratorExit" not in str(refused):
-                        return f"{type(refused).__name__}: {refused}"
-                except (KeyboardInterrupt, SystemExit):
-                    raise
-                except Halted:
-                    return None  # its `finally` asked for something durable: that ends it
-                except BaseException as failure:
-                    return f"{type(failure).__name__}: {failure}"
-                else:
-                    return None
-            return f"awaits in its finally while being closed: {where(self._coro)}"
+            # Innermost first, as closing the outermost would; but there, an inner one that ignores
+            # the close ends those around it with a RuntimeError, and is left as garbage.
+            for awaitable in reversed(_await_chain(self._coro)):
+                complaint = self._close(awaitable) or complaint
         finally:
             leave_task(self._loop, self)
+        return complaint
+
+    def _close(self, awaitable: Any) -> str | None:
+        complaint = None
+        for _ in range(CLOSE_ATTEMPTS_MAX):
+            try:
+                self._context.run(awaitable.close)
+            except RuntimeError as refused:
+                if "ignored GeneratorExit" not in str(refused):
+                    return f"{type(refused).__name__}: {refused}"
+                # A TaskGroup waits for its tasks however it is left: no fault of the user's.
+                if not any(_is_group_exit(frame) for frame in await_stack(awaitable)):
+                    complaint = f"awaits in its finally while being closed: {where(awaitable)}"
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except Halted:
+                return complaint  # its `finally` asked for something durable: that ends it
+            except BaseException as failure:
+                return f"{type(failure).__name__}: {failure}"
+            else:
+                return complaint
+        return complaint
 
 
 def await_stack(awaitable: Any) -> list[FrameType]:
     """Frames from the outermost coroutine to the one that waits, innermost last."""
-    frames: list[FrameType] = []
+    return [_frame_and_awaited(each)[0] for each in _await_chain(awaitable)]
+
+
+def _await_chain(awaitable: Any) -> list[Any]:
+    """The coroutines and generators that wait for each other, innermost last."""
+    chain: list[Any] = []
     while awaitable is not None:
-        frame = None
-        following = None
-        for prefix, link in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
-            frame = getattr(awaitable, f"{prefix}_frame", None)
-            if frame is not None:
-                following = getattr(awaitable, link, None)
-                break
+        frame, following = _frame_and_awaited(awaitable)
         if frame is None:
             break
-        frames.append(frame)
+        chain.append(awaitable)
         awaitable = following
-    return frames
+    return chain
+
+
+def _frame_and_awaited(awaitable: Any) -> tuple[Any, Any]:
+    for prefix, link in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
+        frame = getattr(awaitable, f"{prefix}_frame", None)
+        if frame is not None:
+            return frame, getattr(awaitable, link, None)
+    return None, None
 
 
 _PLUMBING = ("perdure", "asyncio", "anyio")
@@ -246,6 +265,10 @@ def is_plumbing(frame: FrameType) -> bool:
     """Whether *frame* belongs to perdure or an async library rather than to the user."""
     name = frame.f_globals.get("__name__", "")
     return name.partition(".")[0] in _PLUMBING
+
+
+def _is_group_exit(frame: FrameType) -> bool:
+    return is_plumbing(frame) and frame.f_code.co_name in ("__aexit__", "_aexit")
 
 
 def where(awaitable: Any) -> str:
