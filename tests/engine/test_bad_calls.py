@@ -171,7 +171,8 @@ def test_any_other_text_is_a_key_of_its_own(place: Place, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "inv_", "06d3", UNKNOWN_ID.upper(), UNKNOWN_ID + "0", UNKNOWN_ID[:-1] + "z", 7, None]
+    "bad",
+    ["", "inv_", "06d3", UNKNOWN_ID.upper(), UNKNOWN_ID + "0", UNKNOWN_ID[:-1] + "z", 7, None],
 )
 @pytest.mark.parametrize("verb", ["attach", "output", "describe", "resume"])
 def test_a_malformed_id_is_refused_with_what_ids_look_like(
@@ -273,7 +274,7 @@ def test_a_service_registered_twice_is_refused(resident_place: Place) -> None:
 
 @pytest.mark.parametrize("thing", [7, "Greeter", object(), None])
 def test_what_is_no_service_is_refused(resident_place: Place, thing: Any) -> None:
-    with pytest.raises(DefinitionError, match="is not a service; subclass perdure.Service"):
+    with pytest.raises(DefinitionError, match=r"is not a service; subclass perdure\.Service"):
         resident_place.engine(thing)
 
 

@@ -71,12 +71,12 @@ def uses(ctx: WorkflowContext) -> list[Callable[[], object]]:
         lambda: ctx.promise("another"),
         lambda: ctx.set("a", 1),
         lambda: ctx.clear("a"),
-        lambda: ctx.clear_all(),
-        lambda: ctx.now(),
+        ctx.clear_all,
+        ctx.now,
         lambda: ctx.random,
-        lambda: ctx.uuid4(),
+        ctx.uuid4,
         of(lambda: ctx.get("a")),
-        of(lambda: ctx.state_keys()),
+        of(ctx.state_keys),
         of(lambda: ctx.sleep(1)),
     ]
 

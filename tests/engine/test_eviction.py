@@ -36,7 +36,7 @@ class Wait(Workflow):
 
 
 async def two_touches(ctx: WorkflowContext) -> list[str]:
-    return [await ctx.promise("one"), await ctx.promise("two")]
+    return [await ctx.promise("one", str), await ctx.promise("two", str)]
 
 
 def resident_keys(engine: Engine) -> list[str]:
@@ -136,7 +136,7 @@ def test_finally_runs_at_eviction_and_again_after_the_wake(resident_place: Place
 
     async def act(ctx: WorkflowContext) -> str:
         try:
-            return await ctx.promise("one")
+            return await ctx.promise("one", str)
         finally:
             left.append(ctx.key)
 
@@ -160,13 +160,13 @@ def test_finally_at_eviction_can_do_nothing_durable(resident_place: Place) -> No
             later.append(ctx.key)
 
         try:
-            await ctx.promise("one")
+            await ctx.promise("one", str)
         finally:
             for do in (
                 lambda: ctx.set("a", 1),
                 lambda: ctx.run("step", lambda: later.append("step")),
                 lambda: ctx.after(1),
-                lambda: ctx.promise("two").done(),
+                lambda: ctx.promise("two", str).done(),
                 lambda: asyncio.create_task(more()),
             ):
                 try:
@@ -195,7 +195,7 @@ def test_an_exception_handler_that_swallows_everything_survives_eviction(
     async def act(ctx: WorkflowContext) -> str:
         while True:
             try:
-                return await ctx.promise("one")
+                return await ctx.promise("one", str)
             except Exception:  # not what eviction is
                 ctx.set("swallowed", True)
 
@@ -231,7 +231,7 @@ def test_a_coroutine_that_awaits_in_finally_is_reported_and_does_not_hang_the_en
         if ctx.key == "other":
             return "other"
         try:
-            return await ctx.promise("one")
+            return await ctx.promise("one", str)
         finally:
             await asyncio.sleep(0)  # it resists here
 
@@ -247,7 +247,7 @@ def test_a_coroutine_that_will_not_be_closed_at_all_does_not_hang_the_engine(
     async def act(ctx: WorkflowContext) -> str:
         if ctx.key == "other":
             return "other"
-        promise = ctx.promise("one")
+        promise = ctx.promise("one", str)
         while not promise.done():
             try:
                 await promise
@@ -269,7 +269,7 @@ def test_a_task_group_is_evicted_without_complaint(
     async def act(ctx: WorkflowContext) -> str:
         if ctx.key == "other":
             return "other"
-        promise = ctx.promise("one")
+        promise = ctx.promise("one", str)
 
         async def wait() -> None:
             await promise
@@ -289,7 +289,7 @@ def test_a_finally_that_raises_at_eviction_is_reported(
 
     async def act(ctx: WorkflowContext) -> str:
         try:
-            return await ctx.promise("one")
+            return await ctx.promise("one", str)
         finally:
             evictions.append("once")
             if len(evictions) == 1:

@@ -14,6 +14,7 @@ from engine_support import (
     quiet_log,
     run,
     scheduler_of,
+    until,
     until_idle,
     until_status,
 )
@@ -272,8 +273,7 @@ def test_a_step_whose_task_is_cancelled_from_outside_is_tried_again(place: Place
         async with place.engine(Act(act), default_retry=QUICK) as engine:
             handle = await engine.send(Act.run, key="k")
             await until_status(engine, handle, Status.RUNNING)
-            while not tasks:
-                await asyncio.sleep(0)
+            await until(lambda: bool(tasks))
             tasks[0].cancel()
             assert await handle.result() == "worked"
             assert not scheduler_of(engine).running

@@ -97,6 +97,7 @@ class Scheduler:
         self._dropped: dict[bytes, int] = {}  # evicted by failure: its last unit, not yet committed
         self._pump_handle: asyncio.Handle | None = None
         self._draining = False
+        self._blocked: set[bytes] | None = set()  # seen at start; None once the user was told
         self._room: asyncio.Event = asyncio.Event()
         self._room.set()
         self._quiet: asyncio.Event = asyncio.Event()
@@ -106,18 +107,9 @@ class Scheduler:
     def open(self) -> None:
         """Take up what the directory holds: what is ready, then the timers that are due."""
         self._loop.add_reader(self.store.fileno(), self._on_commit)
-        blocked = 0
         for invocation_id, _ in self.store.scan(Db.READY, b""):
             if self._may_run(invocation_id):
                 self._recovering.append(invocation_id)
-            else:
-                blocked += 1
-        if blocked:
-            logger.warning(
-                "%d ready invocations belong to services, handlers or versions that are not "
-                "registered here; they are left alone and go on when an engine has them",
-                blocked,
-            )
         self._on_timers()
         self._wake_pump()
 
@@ -561,14 +553,32 @@ class Scheduler:
                     return
 
     def is_registered(self, record: Record) -> bool:
-        registered = self._services.get(record.service)
-        return registered is not None and _fits(registered[0], record)
+        return not self.why_blocked(record)
+
+    def why_blocked(self, record: Record) -> str:
+        """Why an invocation can not run here; an empty text if it can."""
+        name = record.service
+        if name not in self._services:
+            return f"service {name!r} is not registered here"
+        service = self._services[name][0]
+        if record.handler not in service.handlers:
+            return f"service {name!r} has no handler {record.handler!r} here"
+        if record.version != service.version:
+            return (
+                f"version {record.version} of service {name!r} is not registered here, but "
+                f"{service.version}"
+            )
+        return ""
 
     def _may_run(self, invocation_id: bytes) -> bool:
         record = self.record(invocation_id)
         if record is None:
             return True  # nothing to be said of it; loading it shows so
-        return self.is_registered(record)
+        if self.is_registered(record):
+            return True
+        if self._blocked is not None:
+            self._blocked.add(invocation_id)
+        return False
 
     def _report_loop_problem(self, instance: Instance, problem: dict[str, Any]) -> None:
         error = problem.get("exception")
@@ -640,12 +650,25 @@ class Scheduler:
                 self._loop.call_soon(self._on_timers)
             else:
                 self._timers.arm()
+                self._warn_of_blocked()
+
+    def _warn_of_blocked(self) -> None:
+        """Say once, when all that was due at start has been seen, how many are left alone."""
+        if self._blocked:
+            logger.warning(
+                "%d invocations have something to do, but belong to services, handlers or versions "
+                "that are not registered here; they are left alone and go on when an engine has "
+                "them",
+                len(self._blocked),
+            )
+        self._blocked = None
 
     def _fire(self, timer: TimerKey, value: bytes) -> None:
+        if not self._may_run(timer.invocation_id):
+            return  # its row waits for an engine that may
         if not value:
-            if self._may_run(timer.invocation_id):
-                entry = Entry(Kind.TIMER_FIRED, timer.index)
-                self._deliver(timer.invocation_id, Delivery(entry, timer=timer))
+            entry = Entry(Kind.TIMER_FIRED, timer.index)
+            self._deliver(timer.invocation_id, Delivery(entry, timer=timer))
         elif timer.index == 0:
             self.load(timer.invocation_id, Backoff.unpack(value))
         else:
