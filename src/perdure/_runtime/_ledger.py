@@ -83,6 +83,11 @@ class Ledger:
             )
         instance.phase = Phase.LIVE
 
+    def accept_ready(self, instance: Instance) -> None:
+        """The rows of an invocation that is accepted before its first activation."""
+        self.accept(instance)
+        self._set_ready(instance, True)
+
     def notify(self, invocation_id: bytes, entry: Entry) -> None:
         """Have *entry* wait for delivery; the invocation becomes ready unless it backs off."""
         store = self._store

@@ -255,7 +255,11 @@ class Scheduler:
         instance = self._starting.get((service, key))
         if instance is not None:
             if instance.phase is Phase.ADMITTED:
-                return instance.id  # its rows are not written yet
+                # Whoever is told of it may rely on it: its rows go before the answer.
+                self.ledger.accept_ready(instance)
+                self._sealed(instance)
+                self.accept_when_committed(instance)
+                return instance.id
             del self._starting[service, key]
         value = self.store.get(Db.TARGETS, target_digest(service, key), b"")
         return None if value is None else unpack_target(value, service, key)
