@@ -116,6 +116,7 @@ class Scheduler:
     async def drain(self, timeout_s: float) -> None:
         """Start nothing new, let what runs end within *timeout_s*, and stop."""
         self._draining = True
+        self._room.set()  # who waits for it learns that the engine closes
         self._timers.disarm()
         deadline = self._loop.time() + timeout_s
         try:
@@ -126,22 +127,24 @@ class Scheduler:
         except TimeoutError:
             left = sum(len(steps) for steps in self.running.values())
             logger.warning(
-                "%d steps still run after %.1f s; they start anew when the directory is opened again",
+                "%d steps still run after %.1f s; they start anew when the directory is opened "
+                "again",
                 left,
                 timeout_s,
             )
-        tasks = [step.task for steps in self.running.values() for step in steps.values()]
-        for steps in self.running.values():
-            for step in steps.values():
-                step.cancel()
+        finally:  # also when the drain itself is cancelled: nothing may report to a closed store
+            tasks = [step.task for steps in self.running.values() for step in steps.values()]
+            for steps in self.running.values():
+                for step in steps.values():
+                    step.cancel()
         pending = [task for task in tasks if task is not None and not task.done()]
         if pending:
             await asyncio.wait(pending, timeout=1.0)
+        if self.failure is None:
+            await self.committed()  # rather than in close(), which stops the host's loop for it
 
     def close(self) -> None:
         """Flush the store, release what its commit allows, fail who still waits."""
-        if self._pump_handle is not None:
-            self._pump_handle.cancel()
         self._timers.disarm()
         self._threads.close()
         self._loop.remove_reader(self.store.fileno())
@@ -149,9 +152,15 @@ class Scheduler:
             if self.failure is None:
                 self.store.wait_committed(self.store.sealed, None)
                 self._release(self.store.committed)
+        except StoreError as broken:
+            self.failure = broken
+            raise
         finally:
+            if self._pump_handle is not None:  # what was released may have woken it
+                self._pump_handle.cancel()
             closed = self.failure or StoreClosed(
-                "the engine was closed; what was accepted goes on when the directory is opened again"
+                "the engine was closed; what was accepted goes on when the directory is opened "
+                "again"
             )
             self._fail_waiting(closed)
             for instance in list(self._residents.values()):
@@ -206,7 +215,7 @@ class Scheduler:
         if self.failure is not None:
             raise type(self.failure)(*self.failure.args)
         if self._draining:
-            raise StoreClosed("the engine is closed; open it again to use it")
+            raise StoreClosed("the engine is closed; make another Engine to go on")
 
     async def room(self) -> None:
         """Wait until the disk has caught up enough to accept more."""
