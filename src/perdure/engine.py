@@ -137,6 +137,10 @@ class Engine:
             raise ValueError(f"durability must be 'fsync', 'os' or 'memory', not {durability!r}")
         if max_resident < 0:
             raise ValueError(f"max_resident must not be negative, got {max_resident}")
+        if step_threads < 1:
+            raise ValueError(f"step_threads must be at least 1, got {step_threads}")
+        if drain_timeout < 0:
+            raise ValueError(f"drain_timeout must not be negative, got {drain_timeout}")
         self._path = os.fspath(path)
         self._services = _registry(services)
         self._durability: Durability = durability
