@@ -81,10 +81,33 @@ def test_new_calls_wait_and_no_activation_starts_until_a_commit_lands(
                 assert store.sealed == sealed
                 assert service.steps == []
                 assert not any(task.done() for task in [first, called, *later])
+                assert len(scheduler_of(engine)._residents) == 1  # they are not even queued
             monkeypatch.undo()
             handles = await asyncio.gather(first, *later)
             assert await called == 1
             assert [await handle.result() for handle in handles] == [1] * 101
+
+    run(main())
+
+
+def test_of_calls_that_came_at_once_only_a_few_begin_before_a_commit_lands(
+    resident_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        service = Keep()
+        async with resident_place.engine(service) as engine:
+            with StalledDisk(resident_place.path):
+                await congest(engine, monkeypatch, "bytes")
+                # In one turn of the loop: when they asked for room, there was some.
+                sending = [
+                    asyncio.create_task(engine.send(Keep.run, b"x", key=str(number)))
+                    for number in range(200)
+                ]
+                await settle()
+                assert 0 < len(service.begun) <= 16
+            monkeypatch.undo()
+            handles = await asyncio.gather(*sending)
+            assert [await handle.result() for handle in handles] == [1] * 200
 
     run(main())
 
