@@ -14,7 +14,7 @@ NATIVE := setup.py $(wildcard ext/perdure/*)
 PYTHONS := 3.12 3.13 3.14
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-debug test-pythons test-all lint bench docs wheel clean
+.PHONY: help setup demo test test-long test-debug test-pythons test-all lint bench docs wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ demo: $(BUILT) ## a workflow that is killed and finishes in another process
 
 test: $(BUILT) ## all tests; ARGS="-k timer" for some
 	$(BIN)/python -m pytest $(ARGS)
+
+test-long: $(BUILT) ## the tests and rounds that `make test` leaves out
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 test-debug: $(BUILT) ## all tests with asyncio's debug mode
 	PYTHONASYNCIODEBUG=1 $(BIN)/python -X dev -m pytest $(ARGS)
@@ -39,6 +42,7 @@ lint: $(BUILT) ## style, types, stubs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/cython-lint ext
+	$(BIN)/python .ci/check_extension.py
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/stubtest --mypy-config-file pyproject.toml perdure._journal

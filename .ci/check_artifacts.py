@@ -2,79 +2,79 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
 import tarfile
 import zipfile
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+
+ROOT = Path(__file__).resolve().parents[1]
+GENERATED = {"PKG-INFO", "setup.cfg"}
+MADE = re.compile(r"\.git|\.venv.*|build|dist|\..*_cache|\.hypothesis|__pycache__|.*\.egg-info")
+COMPILED_FROM = {".c", ".h", ".pyx", ".pxd", ".pxi", ".pyc"}
 
 
-def check_wheel(path: str) -> list[str]:
+def tracked_files() -> set[str]:
+    """What git tracks; where this is no repository, all files but those that make has made."""
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True
+        ).stdout.decode()
+    except (OSError, subprocess.CalledProcessError):
+        files = [path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file()]
+        return {
+            path.as_posix()
+            for path in files
+            if path.suffix not in {".so", ".pyc"} and not any(map(MADE.fullmatch, path.parts))
+        } - GENERATED
+    return set(listed.split("\0")) - {""}
+
+
+def check_wheel(path: str, tracked: set[str]) -> list[str]:
     """Complaints about the wheel at *path*."""
     names = zipfile.ZipFile(path).namelist()
     complaints = [
         f"wheel: {name} does not belong there"
         for name in names
-        if PurePosixPath(name).suffix in {".c", ".h", ".pyx", ".pxd", ".pxi", ".pyc"}
+        if PurePosixPath(name).suffix in COMPILED_FROM
         or not name.startswith(("perdure/", "perdure-", "perdure.libs/"))
     ]
-    for needed in ("perdure/py.typed", "perdure/_journal.pyi", "perdure/__init__.py"):
-        if needed not in names:
-            complaints.append(f"wheel: {needed} is missing")
+    package = {name.removeprefix("src/") for name in tracked if name.startswith("src/perdure/")}
+    complaints += [f"wheel: {name} is missing" for name in sorted(package - set(names))]
     extensions = [name for name in names if name.endswith(".so")]
     if len(extensions) != 1 or not extensions[0].startswith("perdure/_journal."):
         complaints.append(f"wheel: one extension is expected, not {extensions}")
     if not any(name.endswith("licenses/LICENSE") for name in names):
         complaints.append("wheel: the licence is missing")
+    if sys.platform == "linux" and "manylinux" not in path:
+        complaints.append(f"wheel: {path} runs on this machine only, it is no manylinux wheel")
     return complaints
 
 
-def check_sdist(path: str) -> list[str]:
+def check_sdist(path: str, tracked: set[str]) -> list[str]:
     """Complaints about the sdist at *path*."""
     with tarfile.open(path) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    complaints = [
-        f"sdist: {needed} is missing"
-        for needed in (
-            "ARCHITECTURE.md",
-            "CHANGELOG.md",
-            "CONTRIBUTING.md",
-            "LICENSE",
-            "Makefile",
-            "README.md",
-            ".ci/run",
-            "docs/reference/journal-format.md",
-            "examples/demo.py",
-            "ext/perdure/_journal.pyx",
-            "ext/perdure/_journal.pxd",
-            "ext/perdure/platform.h",
-            "pyproject.toml",
-            "setup.py",
-            "src/perdure/_journal.pyi",
-            "src/perdure/py.typed",
-            "tests/docs/test_code_blocks.py",
-        )
-        if needed not in names
-    ]
-    complaints += [
-        f"sdist: no file of {part}/"
-        for part in ("benchmarks", "tests")
-        if not any(name.startswith(f"{part}/") for name in names)
-    ]
+        names = {
+            member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()
+        }
+    complaints = [f"sdist: {name} is missing" for name in sorted(tracked - names)]
     complaints += [
         f"sdist: {name} does not belong there"
-        for name in sorted(names)
-        if PurePosixPath(name).suffix in {".so", ".c", ".pyc"} or name.startswith("build/")
+        for name in sorted(names - tracked - GENERATED)
+        if not name.startswith("src/perdure.egg-info/")
     ]
     return complaints
 
 
 def main() -> int:
     wheel, sdist = sys.argv[1:]
-    complaints = check_wheel(wheel) + check_sdist(sdist)
+    tracked = tracked_files()
+    complaints = check_wheel(wheel, tracked) + check_sdist(sdist, tracked)
     for complaint in complaints:
         print(complaint)
     if not complaints:
-        print(f"{wheel} and {sdist} hold what they should")
+        print(f"{Path(wheel).name} and {Path(sdist).name} hold what they should")
     return 1 if complaints else 0
 
 

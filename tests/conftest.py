@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-# The crash tests check the same rules as those of the engine.
-sys.path.insert(0, str(Path(__file__).parent / "engine"))
-
 from engine_support import Place
 from invariants import assert_invariants
 

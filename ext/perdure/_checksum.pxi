@@ -7,10 +7,10 @@ cdef bint crc_use_hardware = False
 cdef void crc_prepare() noexcept nogil:
     global crc_use_hardware
     cdef uint32_t crc
-    cdef int byte, bit, slice_
+    cdef int byte, slice_
     for byte in range(256):
         crc = <uint32_t>byte
-        for bit in range(8):
+        for _ in range(8):
             crc = (crc >> 1) ^ (<uint32_t>0x82F63B78 if crc & 1 else 0)
         crc_table[0][byte] = crc
     for byte in range(256):

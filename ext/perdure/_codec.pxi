@@ -19,7 +19,7 @@ cdef uint8_t* write_varint(uint8_t* out, uint64_t value) noexcept nogil:
 cdef int read_varint(Reader* reader, uint64_t most, uint64_t* out) noexcept nogil:
     cdef uint64_t value = 0
     cdef int shift = 0
-    cdef uint8_t byte
+    cdef uint8_t byte = 0
     while True:
         if reader.pos == reader.end:
             return ERR_TRUNCATED

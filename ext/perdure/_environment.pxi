@@ -60,7 +60,7 @@ cdef class Environment(Queries):
             raise ValueError("durability is 0 (fsync), 1 (os) or 2 (memory)")
         encoded_path = os.fsencode(path)
         encoded = [name.encode() for name in self.names]
-        if b"\0" in encoded_path or any(not name or b"\0" in name for name in encoded):
+        if b"" in encoded or b"\0" in b"".join([encoded_path, *encoded]):
             raise ValueError("a path or the name of a database is empty or has a zero byte in it")
         c_path = encoded_path
         for index in range(<int>len(encoded)):

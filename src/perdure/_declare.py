@@ -83,42 +83,31 @@ def declare(
     name = _checked_name(options.name or cls.__name__, r"[\w.\-]+", place, title)
 
     scope = Scope(cls, frame)
-    handlers: dict[str, HandlerDefinition] = {}
-    for attribute, descriptor in _descriptors(cls, kind, scope).items():
-        definition = _handler(name, cls, attribute, descriptor, kind, options)
-        if definition.name in handlers:
-            raise Place(definition.file, definition.line).error(
-                f"handler {cls.__name__}.{attribute}: there is another handler named "
-                f"{definition.name!r}; give one of them another name="
-            )
-        handlers[definition.name] = definition
+    handlers = _handlers(name, cls, kind, options, scope)
     if kind is ServiceKind.WORKFLOW and not abstract and "run" not in handlers:
         raise place.error(
             f"{title} is a workflow without `run`; write "
             "`async def run(self, ctx: WorkflowContext, …)`, or abstract=True if it is a base"
         )
-    setattr(
-        cls,
-        DEFINITION,
-        ServiceDefinition(
-            name=name,
-            kind=kind,
-            version=version,
-            handlers=handlers,
-            retry=options.retry,
-            private=bool(options.private),
-            retention=options.retention,
-            journal_retention=options.journal_retention,
-            idempotency_retention=options.idempotency_retention,
-            abstract=abstract,
-            cls=cls,
-            file=place.file,
-            line=place.line,
-            description=_description(cls),
-            references={each.attribute: HandlerReference(each, cls) for each in handlers.values()},
-            scope=scope,
-        ),
+    definition = ServiceDefinition(
+        name=name,
+        kind=kind,
+        version=version,
+        handlers=handlers,
+        retry=options.retry,
+        private=bool(options.private),
+        retention=options.retention,
+        journal_retention=options.journal_retention,
+        idempotency_retention=options.idempotency_retention,
+        abstract=abstract,
+        cls=cls,
+        file=place.file,
+        line=place.line,
+        description=_description(cls),
+        references={each.attribute: HandlerReference(each, cls) for each in handlers.values()},
+        scope=scope,
     )
+    setattr(cls, DEFINITION, definition)
     # Each is tried, also after one that must wait, so that what is wrong with it shows here.
     waiting = [each for each in handlers.values() if not each.types.try_to_resolve()]
     if not waiting:
@@ -161,6 +150,22 @@ def _checked_name(name: object, pattern: str, place: Place, title: str) -> str:
             "shorter name="
         )
     return name
+
+
+def _handlers(
+    service: str, cls: type, kind: ServiceKind, options: Options, scope: Scope
+) -> dict[str, HandlerDefinition]:
+    """Return the definitions of all handlers of *cls* by their names, which must differ."""
+    handlers: dict[str, HandlerDefinition] = {}
+    for attribute, descriptor in _descriptors(cls, kind, scope).items():
+        definition = _handler(service, cls, attribute, descriptor, kind, options)
+        if definition.name in handlers:
+            raise Place(definition.file, definition.line).error(
+                f"handler {cls.__name__}.{attribute}: there is another handler named "
+                f"{definition.name!r}; give one of them another name="
+            )
+        handlers[definition.name] = definition
+    return handlers
 
 
 def _descriptors(cls: type, kind: ServiceKind, scope: Scope) -> dict[str, HandlerDescriptor]:

@@ -6,27 +6,27 @@ The annotation of a handler's first parameter decides its kind; see :mod:`perdur
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 import math
 import random
 import sys
-import typing
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from types import MethodType
-from typing import Any, NamedTuple, TypeVar, TypeVarTuple, overload
+from typing import Any, TypeVar, TypeVarTuple, overload
 
+from perdure._core._entries import Kind
 from perdure._core._machine import Machine
 from perdure._limits import check_name
+from perdure._step_traits import step_traits
 from perdure.errors import InvalidInput, PromiseNameError
 from perdure.futures import (
     CompletionOrder,
     DurableFuture,
     DurablePromise,
     Step,
+    StepCall,
     Timer,
     durable_promise,
     wait_first,
@@ -65,7 +65,7 @@ class InvocationLog(logging.LoggerAdapter[logging.Logger]):
         super().__init__(_logger, {"invocation_id": invocation_id})
         self._machine = machine
 
-    def isEnabledFor(self, level: int) -> bool:
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name is LoggerAdapter's
         return not self._machine.replaying and super().isEnabledFor(level)
 
     def process(
@@ -158,11 +158,22 @@ class Context:
         returns: None = None,
     ) -> DurableFuture[T]: ...
 
+    @overload
     def run(
         self,
         name: str,
-        fn: Callable[..., Any],
-        *args: Any,
+        fn: Callable[[*Ts], Any],
+        *args: *Ts,
+        retry: RetryPolicy | None = None,
+        timeout: timedelta | float | None = None,
+        returns: Any,  # such as `int | None`, which no type[T] describes
+    ) -> DurableFuture[Any]: ...
+
+    def run(
+        self,
+        name: str,
+        fn: Callable[[*Ts], Any],
+        *args: *Ts,
         retry: RetryPolicy | None = None,
         timeout: timedelta | float | None = None,
         returns: Any = None,
@@ -194,7 +205,8 @@ class Context:
         if returns is not None:
             serde = serde_for(returns)
         timeout_s = None if timeout is None else _seconds(timeout, f"timeout of step {name!r}")
-        step: Step[Any] = Step(self._machine, name, serde, fn, args, is_async, retry, timeout_s)
+        call = StepCall(fn, args, is_async, retry, timeout_s)
+        step: Step[Any] = Step(self._machine, Kind.RUN, name, serde, 0, call)
         step.issue(sys._getframe(1))
         return step
 
@@ -237,7 +249,7 @@ class _KeyedContext(Context):
     @overload
     async def get(self, name: str, type: type[T]) -> T | None: ...
     @overload
-    async def get(self, name: str) -> Any: ...
+    async def get(self, name: str, type: Any = UNTYPED, default: Any = None) -> Any: ...
 
     async def get(self, name: str, type: Any = UNTYPED, default: Any = None) -> Any:
         """The value of state *name* of this key, or *default* where it is not set."""
@@ -307,7 +319,7 @@ class _PromiseContext(_KeyedContext):
     @overload
     def promise(self, name: str, type: type[T]) -> DurablePromise[T]: ...
     @overload
-    def promise(self, name: str) -> DurablePromise[Any]: ...
+    def promise(self, name: str, type: Any = UNTYPED) -> DurablePromise[Any]: ...
 
     def promise(self, name: str, type: Any = UNTYPED) -> DurablePromise[Any]:
         """The durable promise *name* of this workflow key, carrying a value of *type*."""
@@ -325,7 +337,7 @@ class WorkflowContext(_PromiseContext, _WritingContext):
     @overload
     def promise(self, name: str, type: type[T]) -> DurablePromise[T]: ...
     @overload
-    def promise(self, name: str) -> DurablePromise[Any]: ...
+    def promise(self, name: str, type: Any = UNTYPED) -> DurablePromise[Any]: ...
 
     def promise(self, name: str, type: Any = UNTYPED) -> DurablePromise[Any]:
         """The durable promise *name* of this workflow key, carrying a value of *type*.
@@ -370,36 +382,3 @@ def _seconds(value: timedelta | float, place: str) -> float:
     if not 0 <= seconds <= DELAY_MAX.total_seconds():
         raise InvalidInput(f"{place}: {value!r} is not between 0 and {DELAY_MAX.days} days")
     return seconds
-
-
-class StepTraits(NamedTuple):
-    """What the signature of a step's function tells."""
-
-    is_async: bool
-    serde: Serde[Any]
-
-
-def step_traits(fn: Callable[..., Any]) -> StepTraits:
-    """Whether *fn* is async, and the type of its result; found once per function."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    if isinstance(fn, MethodType):
-        fn = fn.__func__
-    try:
-        return _traits_of(fn)
-    except TypeError:  # not hashable: an instance with __call__ and __eq__
-        return _traits_of.__wrapped__(fn)
-
-
-@functools.lru_cache(maxsize=1024)
-def _traits_of(fn: Callable[..., Any]) -> StepTraits:
-    if not inspect.isroutine(fn) and not isinstance(fn, type):
-        fn = type(fn).__call__
-    try:
-        annotation = typing.get_type_hints(fn, include_extras=True).get("return", UNTYPED)
-    except (NameError, TypeError, AttributeError, ValueError):
-        # A name that only the type checker knows, or a builtin without annotations.
-        annotation = UNTYPED
-    if annotation is Any or isinstance(annotation, TypeVar):
-        annotation = UNTYPED
-    return StepTraits(inspect.iscoroutinefunction(fn), serde_for(annotation))

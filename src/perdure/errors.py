@@ -143,8 +143,10 @@ class NondeterminismError(PerdureError):
 
     def __str__(self) -> str:
         lines = [
-            f"the code of {self.invocation_id or 'this invocation'} does not fit its journal "
-            f"at entry {self.index}",
+            (
+                f"the code of {self.invocation_id or 'this invocation'} does not fit its journal "
+                f"at entry {self.index}"
+            ),
             f"  journal: {self.expected}"
             + (f"  ({self.expected_site})" * bool(self.expected_site)),
             f"  code:    {self.actual}" + (f"  ({self.actual_site})" * bool(self.actual_site)),

@@ -2,7 +2,8 @@
 
 A durable future is not an ``asyncio.Future``: cancelling the task that awaits it ends that wait
 only. It has the methods that ``asyncio.wait`` needs, and the other combinators of asyncio
-(``gather``, ``wait_for``, ``shield``, ``as_completed``) wrap it in a task.
+(``gather``, ``wait_for``, ``shield``, ``as_completed``) wrap it in a task. Type checkers let only
+an ``asyncio.Future`` into ``asyncio.wait``; ``ctx.wait`` and ``ctx.wait_first`` are typed.
 """
 
 from __future__ import annotations
@@ -38,82 +39,88 @@ PendingType = Literal[_PendingType.PENDING]
 Pending: Final = _PendingType.PENDING
 """What ``peek()`` returns for a promise that is not completed; falsy, and never a value."""
 
-_UNDECODED: Any = object()
-
 
 class DurableFuture(Operation, Generic[T]):
     """Something begun durably whose outcome arrives once: a value of type T or a failure."""
 
-    def __init__(
-        self, machine: Machine, kind: int, name: str, serde: Serde[T] | None, time_ms: int = 0
-    ) -> None:
-        super().__init__(machine, kind, name, time_ms)
-        self._serde = serde
-        self._value: Any = _UNDECODED
+    __slots__ = ()
+    _serde: Serde[T] | None
 
     def __repr__(self) -> str:
         name = f" {self.name!r}" if self.name else ""
-        return f"<{type(self).__name__}{name} {self._progress.value}>"
+        return f"<{type(self).__name__}{name} {self.progress()}>"
 
-    def __await__(self) -> Generator[Any, Any, T]:
-        return super().__await__()
+    if TYPE_CHECKING:
 
-    def result(self) -> T:
-        """The value, or the recorded failure raised.
+        def __await__(self) -> Generator[Any, Any, T]: ...
 
-        Raises:
-          TerminalError: As recorded.
-          asyncio.CancelledError: The operation was cancelled.
-          asyncio.InvalidStateError: It has not completed.
-        """
-        return cast(T, super().result())
+        def result(self) -> T:
+            """The value, or the recorded failure raised.
+
+            Raises:
+              TerminalError: As recorded.
+              asyncio.CancelledError: The operation was cancelled.
+              asyncio.InvalidStateError: It has not completed.
+            """
+            ...
 
     def _answer(self) -> Any:
         if self.failed:
             raise decode_failure(self.payload or b"")
-        if self._value is _UNDECODED:
-            if self.payload is None or self._serde is None:
-                self._value = None
-            else:
-                self._value = self._serde.decode(self.payload, self._place())
-        return self._value
+        if self.payload is None or self._serde is None:
+            return None
+        return self._serde.decode(self.payload, self._place())
 
     def _place(self) -> str:
         return self.name
 
 
-class Step(DurableFuture[T]):
-    """A step: a function run outside the deterministic world, its outcome journalled."""
+class StepCall:
+    """What a step runs.
+
+    Attributes:
+      function, arguments: Called as ``function(*arguments)``.
+      is_async: On the host's loop; else in one of the engine's threads.
+      retry: Its own policy, or None for that of its invocation.
+      timeout_s: Bound of one attempt, or None.
+    """
+
+    __slots__ = ("arguments", "function", "is_async", "retry", "timeout_s")
 
     def __init__(
         self,
-        machine: Machine,
-        name: str,
-        serde: Serde[T],
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         is_async: bool,
         retry: RetryPolicy | None,
         timeout_s: float | None,
     ) -> None:
-        super().__init__(machine, Kind.RUN, name, serde)
         self.function = function
         self.arguments = arguments
         self.is_async = is_async
         self.retry = retry
         self.timeout_s = timeout_s
 
+
+class Step(DurableFuture[T]):
+    """A step: a function run outside the deterministic world, its outcome journalled."""
+
+    __slots__ = ()
+    _serde: Serde[T]
+    detail: StepCall
+
     def _place(self) -> str:
         return f"result of step {self.name!r}"
 
     def encode(self, value: T) -> bytes:
         """*value* as it is journalled, checked against the declared type."""
-        assert self._serde is not None
         return self._serde.encode(value, self._place())
 
 
 class Timer(DurableFuture[None]):
     """A durable timer. Its deadline was fixed when it was first issued."""
+
+    __slots__ = ()
 
     def __init__(self, machine: Machine, deadline_ms: int) -> None:
         super().__init__(machine, Kind.TIMER, "", None, deadline_ms)
@@ -125,6 +132,7 @@ class DurablePromise(DurableFuture[T]):
     Awaiting it waits for the completion, however long; it may have come before.
     """
 
+    __slots__ = ()
     _serde: Serde[T]
 
     def __init__(self, machine: Machine, name: str, serde: Serde[T]) -> None:

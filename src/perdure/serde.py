@@ -154,11 +154,16 @@ class _ScalarSerde(Serde[T]):
 class _MsgspecSerde(Serde[T]):
     """Any type msgspec converts."""
 
-    __slots__ = ("_native_types", "_record")
+    __slots__ = ("_box", "_options", "_record")
 
     def __init__(self, annotation: Any, native_types: tuple[type, ...] | None) -> None:
         super().__init__(annotation)
-        self._native_types = native_types
+        self._options: dict[str, Any] = {"dec_hook": from_plain_hook}
+        if native_types is not None:
+            self._options["builtin_types"] = native_types
+        # msgspec looks into a type like dict[str, int] at every conversion, into a Struct once: as
+        # the one field of a Struct a small dict converts in 0.2 us instead of 1.7.
+        self._box = msgspec.defstruct("Box", [("value", annotation)], array_like=True)
         # The class whose instances alone are meant, when the type is one record class.
         self._record = (
             annotation if isinstance(annotation, type) and is_record(annotation) else None
@@ -185,17 +190,12 @@ class _MsgspecSerde(Serde[T]):
 
     def _convert(self, value: object, place: str) -> T:
         try:
-            if self._native_types is None:
-                return cast(T, _convert(value, self.annotation, dec_hook=from_plain_hook))
-            return cast(
-                T,
-                _convert(
-                    value,
-                    self.annotation,
-                    builtin_types=self._native_types,
-                    dec_hook=from_plain_hook,
-                ),
-            )
+            box: Any = _convert((value,), self._box, **self._options)
+            return cast(T, box.value)
+        except (ValueError, TypeError, RecursionError):
+            pass
+        try:  # Again without the box, whose place would be in the path of the bad field.
+            return cast(T, _convert(value, self.annotation, **self._options))
         except (ValueError, TypeError, RecursionError) as error:
             raise InvalidInput(mismatch(place, error, self.annotation)) from error
 

@@ -101,15 +101,18 @@ def test_each_make_target_that_a_shell_block_names_exists(block: Block) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_each_file_that_a_page_names_exists(page: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
-    missing = []
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
-        if "://" not in target and not (page.parent / target).exists():
-            missing.append(target)
+    missing = [
+        target
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
+        if "://" not in target and not (page.parent / target).exists()
+    ]
     # Paths in code font that begin with a folder of this repository.
     folders = "src|ext|tests|benchmarks|examples|docs|\\.ci"
-    for target in re.findall(rf"`((?:{folders})/[\w./-]*)(?:::\w+)?`", text):
-        if not (ROOT / target).exists():
-            missing.append(target)
+    missing += [
+        target
+        for target in re.findall(rf"`((?:{folders})/[\w./-]*)(?:::\w+)?`", text)
+        if not (ROOT / target).exists()
+    ]
     assert missing == []
 
 

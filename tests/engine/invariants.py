@@ -172,15 +172,22 @@ def _problems(rows: _Rows) -> list[str]:
             found.append(f"the timer of entry {index} has no row")
         if entry.kind == Kind.PROMISE_AWAIT and rows.waiters.get(index) != entry.name:
             found.append(f"the promise {entry.name!r} of entry {index} has no waiter")
-    for index in rows.timers:
-        if index not in outstanding or index in answered:
-            found.append(f"a timer row names entry {index}, which waits for none")
-    for index in rows.waiters:
-        if index not in outstanding or index in answered:
-            found.append(f"a waiter row names entry {index}, which waits for none")
-    for index in rows.backoffs:
-        if index and (index not in outstanding or index in answered):
-            found.append(f"a back-off names entry {index}, which is no step to run")
+    waited_for = outstanding.keys() - answered
+    found += [
+        f"a timer row names entry {index}, which waits for none"
+        for index in rows.timers
+        if index not in waited_for
+    ]
+    found += [
+        f"a waiter row names entry {index}, which waits for none"
+        for index in rows.waiters
+        if index not in waited_for
+    ]
+    found += [
+        f"a back-off names entry {index}, which is no step to run"
+        for index in rows.backoffs
+        if index and index not in waited_for
+    ]
     if len(answered) != len(rows.pending):
         found.append("two pending notifications are of one operation")
     if not answered <= set(outstanding):

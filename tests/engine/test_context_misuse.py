@@ -297,7 +297,7 @@ def test_a_future_of_the_hosts_loop_is_refused_in_a_handler(place: Place) -> Non
         async with place.engine(Act(act)) as engine:
             with pytest.raises(NondeterministicOperationError, match="another event loop") as e:
                 await engine.submit(Act.run, key="k")
-            assert "do this in a step: await ctx.run('name', function, …)" in str(e.value)
+            assert "do this in a step: use ctx.run('name', function, …)" in str(e.value)
 
     run(main())
 

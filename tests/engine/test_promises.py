@@ -62,10 +62,10 @@ def test_a_rejected_promise_raises_the_reason(place: Place) -> None:
         async with place.engine(Gate()) as engine:
             handle = await engine.send(Gate.run, key="k")
             await engine.call(Gate.reject, "too late", key="k")
-            with pytest.raises(TerminalError, match="^too late$") as caught:
+            with pytest.raises(TerminalError, match=r"^too late$") as caught:
                 await handle.result()
             assert caught.value.code == 403
-            with pytest.raises(TerminalError, match="^too late$"):
+            with pytest.raises(TerminalError, match=r"^too late$"):
                 await engine.call(Gate.peek, key="k")
 
     run(main())
@@ -228,7 +228,7 @@ class Numbers(Workflow):
 def test_a_value_of_the_wrong_type_is_refused_at_resolve(place: Place) -> None:
     async def main() -> None:
         async with place.engine(Numbers()) as engine:
-            with pytest.raises(InvalidInput, match="value of promise 'number'.*`int`.*`str`"):
+            with pytest.raises(InvalidInput, match=r"value of promise 'number'.*`int`.*`str`"):
                 await engine.call(Numbers.give, "seven", key="k")
             await engine.call(Numbers.give, 7, key="k")
             assert await engine.submit(Numbers.run, key="k") == 7
@@ -244,7 +244,7 @@ def test_a_value_of_the_wrong_type_from_an_untyped_resolver_is_an_error_of_who_a
     async def main() -> None:
         async with place.engine(Numbers()) as engine:
             await engine.call(Numbers.give_anything, "seven", key="k")
-            with pytest.raises(InvalidInput, match="value of promise 'number'.*`int`.*`str`"):
+            with pytest.raises(InvalidInput, match=r"value of promise 'number'.*`int`.*`str`"):
                 await engine.submit(Numbers.run, key="k")
 
     run(main())

@@ -435,3 +435,27 @@ def test_cancelled_error_that_nobody_asked_for_is_a_failed_attempt(place: Place)
             assert "CancelledError although nobody cancelled it" in failure
 
     run(main())
+
+
+def test_an_answered_step_backs_off_no_more_although_its_answer_met_a_failing_attempt(
+    place: Place,
+) -> None:
+    quiet_log()
+    trouble = Trouble(1)
+    attempts: list[str] = []
+    soon = RetryPolicy(initial=0.001, factor=1, max_interval=0.001)
+
+    class Fails(Workflow):
+        async def run(self, ctx: WorkflowContext) -> None:
+            await ctx.run("tried twice", trouble.strike, retry=soon)
+            attempts.append("with the answer")
+            raise ConnectionError("the handler's own")
+
+    async def main() -> None:
+        slow = RetryPolicy(initial=60)
+        async with place.engine(Fails(), default_retry=slow) as engine:
+            await engine.send(Fails.run, key="k")
+            await until(lambda: bool(attempts))
+            await until_idle(engine)
+
+    run(main())  # the place looks for a back-off that names an answered step

@@ -230,7 +230,7 @@ def test_now_random_and_uuid4_are_the_same_in_replay(place: Place) -> None:
     assert len(whole) == 12
     assert all(mine == whole[: len(mine)] for mine in seen)
     assert all(type(value) is uuid.UUID and value.version == 4 for value in whole[2::3])
-    assert len({value for value in whole[1::3]}) == 4
+    assert len(set(whole[1::3])) == 4
 
 
 def test_now_is_the_time_of_delivery(place: Place) -> None:
@@ -267,5 +267,5 @@ def test_state_that_can_not_be_stored_names_state_and_type(resident_place: Place
     async def act(ctx: WorkflowContext) -> None:
         ctx.set("thing", object())
 
-    with pytest.raises(InvalidInput, match="state 'thing'.*object"):
+    with pytest.raises(InvalidInput, match=r"state 'thing'.*object"):
         result_of(resident_place, act)

@@ -30,6 +30,7 @@ from perdure import (
     WorkflowContext,
     step_token,
 )
+from perdure._ids import parse_id
 
 
 @dataclass
@@ -155,7 +156,7 @@ def test_a_terminal_error_that_is_not_caught_reaches_the_caller(place: Place) ->
         calls.append(1)
         raise TerminalError("no money", 402)
 
-    with pytest.raises(TerminalError, match="^no money$") as caught:
+    with pytest.raises(TerminalError, match=r"^no money$") as caught:
         result_of(place, refuse)
     assert caught.value.code == 402
     assert len(calls) == 1
@@ -434,7 +435,9 @@ def test_a_step_cancelled_by_a_timeout_is_stopped_and_never_starts_again(place: 
     assert events == ["start", "stopped", "undo"]
 
 
-def test_a_step_that_ends_while_its_cancellation_commits_leaves_no_trace(place: Place) -> None:
+def test_a_step_that_ends_while_its_cancellation_commits_leaves_no_trace(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     go = asyncio.Event()
 
     async def wait() -> int:
@@ -456,7 +459,7 @@ def test_a_step_that_ends_while_its_cancellation_commits_leaves_no_trace(place: 
                 go.set()
                 finished(*args)
 
-            scheduler.finished = release_step_and_finish  # type: ignore[method-assign]
+            monkeypatch.setattr(scheduler, "finished", release_step_and_finish)
             assert await engine.submit(Leaves.run, key="k") == "left"
             await until_idle(engine)
 
@@ -482,7 +485,7 @@ def test_one_failing_step_does_not_lose_the_result_of_another(place: Place) -> N
         return "bad"
 
     class Both(Workflow):
-        async def run(self, ctx: WorkflowContext) -> list[str]:
+        async def run(self, ctx: WorkflowContext) -> tuple[str, str]:
             return await asyncio.gather(ctx.run("good", good), ctx.run("bad", bad))
 
     async def main() -> None:
@@ -495,7 +498,7 @@ def test_one_failing_step_does_not_lose_the_result_of_another(place: Place) -> N
             description = await engine.describe(handle.id)
             assert description.last_failure == "ConnectionError: refused"
             await engine.resume(handle.id)
-            assert await handle.result() == ["good", "bad"]
+            assert await handle.result() == ("good", "bad")
 
     run(main())
     assert calls.count("good") == 1
@@ -547,3 +550,80 @@ def test_the_policy_of_the_class_holds_for_its_steps(place: Place) -> None:
 
     assert run(main()) == 2
     assert QUICK.max_attempts == 3
+
+
+class TwoInThreads(Workflow):
+    """Cancels a step that still waits for a thread."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.ran: list[str] = []
+
+    def busy(self) -> None:
+        self.release.wait()
+        self.ran.append("busy")
+
+    def queued(self) -> None:
+        self.ran.append("queued")
+
+    async def compensate(self) -> None:
+        self.ran.append("compensation")
+        self.release.set()
+
+    def after(self) -> None:
+        self.ran.append("after")
+
+    async def run(self, ctx: WorkflowContext) -> list[str]:
+        busy = ctx.run("busy", self.busy)
+        queued = ctx.run("queued", self.queued)
+        await ctx.sleep(0.001)
+        queued.cancel()
+        await ctx.run("compensate", self.compensate)
+        await busy
+        await ctx.run("after", self.after)
+        return self.ran
+
+
+def test_a_step_cancelled_while_it_waits_for_a_thread_never_runs(resident_place: Place) -> None:
+    async def main() -> list[str]:
+        async with resident_place.engine(TwoInThreads(), step_threads=1) as engine:
+            return await engine.submit(TwoInThreads.run, key="k")
+
+    assert run(main()) == ["compensation", "busy", "after"]
+
+
+class StepThenPromise(Workflow):
+    def __init__(self) -> None:
+        self.release = asyncio.Event()
+        self.runs = 0
+
+    async def step(self) -> None:
+        self.runs += 1
+        await self.release.wait()
+
+    async def run(self, ctx: WorkflowContext) -> None:
+        await ctx.run("step", self.step)
+        await ctx.promise("never")
+
+
+def test_a_start_that_an_eviction_has_overtaken_does_not_run_the_step_again(
+    resident_place: Place,
+) -> None:
+    async def main() -> int:
+        workflow = StepThenPromise()
+        async with resident_place.engine(workflow) as engine:
+            scheduler = scheduler_of(engine)
+            handle = await engine.send(StepThenPromise.run, key="k")
+            await until(lambda: workflow.runs == 1)
+            evicted = scheduler.resident(parse_id(handle.id))
+            assert evicted is not None
+            [step] = evicted.machine.outstanding.values()
+            scheduler.drop(evicted)
+            workflow.release.set()
+            await until_status(engine, handle, Status.SUSPENDED)
+            # As when the commit it waited for is heard of only now.
+            scheduler._start_step(evicted, step)
+            await until_idle(engine)
+        return workflow.runs
+
+    assert run(main()) == 1

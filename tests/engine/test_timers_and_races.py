@@ -11,6 +11,7 @@ import pytest
 from engine_support import ManualClock, Place, quiet_log, run, until, until_idle
 
 from perdure import (
+    DurableFuture,
     InvalidInput,
     Status,
     TerminalError,
@@ -130,17 +131,21 @@ def test_two_timers_one_cancelled(place: Place) -> None:
     assert run(main()) == [True, True, False, False]
 
 
-class Race(Workflow):
+class Promises(Workflow, abstract=True):
+    """Its promises are resolved by name."""
+
+    @handler
+    async def resolve(self, ctx: WorkflowSharedContext, name: str) -> None:
+        await ctx.promise(name, int).resolve(1)
+
+
+class Race(Promises):
     """Waits for a, b or the timer, and tells which came first."""
 
     async def run(self, ctx: WorkflowContext) -> str:
         a, b, timeout = ctx.promise("a", int), ctx.promise("b", int), ctx.after(100)
         first = await ctx.wait_first(a, b, timeout)
         return "timeout" if first is timeout else f"{first.name}={await first}"
-
-    @handler
-    async def resolve(self, ctx: WorkflowSharedContext, name: str) -> None:
-        await ctx.promise(name, int).resolve(1)
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
@@ -170,7 +175,7 @@ def test_the_timer_wins_when_nothing_comes(place: Place) -> None:
 
 
 def test_the_first_of_several_complete_ones_is_the_first_delivered(place: Place) -> None:
-    class Late(Race):
+    class Late(Promises):
         async def run(self, ctx: WorkflowContext) -> list[str]:
             a, b = ctx.promise("a", int), ctx.promise("b", int)
             await asyncio.gather(a, b)
@@ -190,7 +195,7 @@ def test_the_first_of_several_complete_ones_is_the_first_delivered(place: Place)
 
 
 def test_wait_gives_all_in_the_order_of_completion(place: Place) -> None:
-    class Ordered(Race):
+    class Ordered(Promises):
         async def run(self, ctx: WorkflowContext) -> list[str]:
             promises = [ctx.promise(name, int) for name in "abc"]
             return [promise.name async for promise in ctx.wait(*promises)]
@@ -209,7 +214,8 @@ def test_wait_gives_all_in_the_order_of_completion(place: Place) -> None:
 def test_wait_with_nothing_ends_at_once(place: Place) -> None:
     class Nothing(Workflow):
         async def run(self, ctx: WorkflowContext) -> int:
-            return len([future async for future in ctx.wait()])
+            no_futures: list[DurableFuture[Any]] = []
+            return len([future async for future in ctx.wait(*no_futures)])
 
     async def main() -> Any:
         async with place.engine(Nothing()) as engine:

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from examples_support import EXAMPLES
 
 import perdure
-from conftest import EXAMPLES
 
 
 def benchmarks(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

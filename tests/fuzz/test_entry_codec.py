@@ -163,7 +163,7 @@ def test_a_value_that_does_not_fit_is_refused(entry: Any, error: type[Exception]
 
 
 def test_entries_may_be_any_iterable_of_tuples() -> None:
-    assert encode_entries(iter([PLAIN, PLAIN])) == encode_entries((PLAIN, PLAIN))  # type: ignore[arg-type]
+    assert encode_entries(iter([PLAIN, PLAIN])) == encode_entries((PLAIN, PLAIN))
     with pytest.raises(TypeError):
         encode_entries(7)  # type: ignore[arg-type]
 

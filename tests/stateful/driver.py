@@ -14,15 +14,18 @@ from typing import Any
 from perdure._core._entries import Entry, Flag, Kind
 from perdure._core._machine import START, Activation, Machine, State
 from perdure._core._operation import Operation
-from perdure._runtime import _gather as _gather  # makes asyncio.tasks deterministic
+from perdure._runtime._gather import install
 from perdure.context import Request, WorkflowContext
 from perdure.errors import TerminalError
 from perdure.futures import Step
 from perdure.serde import UNTYPED, encode_failure, serde_for
 
+install()  # makes what asyncio.tasks orders by hash deterministic
+
 Handler = Callable[[WorkflowContext], Awaitable[Any]]
 
 INVOCATION_ID = "inv_driver"
+COMPLETIONS = (Kind.PROMISE_RESOLVE, Kind.PROMISE_REJECT)
 BEGIN_MS = 1_700_000_000_000
 
 
@@ -83,11 +86,9 @@ class World:
                 self.states.pop(entry.name, None)
             elif entry.kind == Kind.STATE_CLEAR_ALL:
                 self.states.clear()
-            elif entry.kind in (Kind.PROMISE_RESOLVE, Kind.PROMISE_REJECT):
-                if not entry.flags & Flag.REFUSED:
-                    assert entry.payload is not None
-                    failed = entry.kind == Kind.PROMISE_REJECT
-                    self.promises[entry.name] = entry.payload, failed
+            elif entry.kind in COMPLETIONS and not entry.flags & Flag.REFUSED:
+                assert entry.payload is not None
+                self.promises[entry.name] = entry.payload, entry.kind == Kind.PROMISE_REJECT
         self.journal.append(list(activation.kept))
 
 
@@ -165,7 +166,7 @@ class Driver:
         assert isinstance(operation, Step)
         flags = 0
         try:
-            payload = operation.encode(operation.function(*operation.arguments))
+            payload = operation.encode(operation.detail.function(*operation.detail.arguments))
         except TerminalError as failure:
             payload = encode_failure(failure)
             flags = Flag.FAILED

@@ -213,7 +213,11 @@ class _Run:
 
     async def do_wait_on_futures(self, statements: Body) -> None:
         futures = {self.operation(statement) for statement in statements}
-        done, pending = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+        # A durable future has all that asyncio.wait uses; its stub asks for asyncio.Future itself.
+        done, pending = await asyncio.wait(
+            futures,  # type: ignore[type-var]
+            return_when=asyncio.FIRST_COMPLETED,
+        )
         self.see("done", [self.operations[f] for f in done])
         self.see("pending", [self.operations[f] for f in pending])
         for future in pending:
@@ -309,8 +313,9 @@ class _Run:
             self.see("wait_for timed out")
 
     async def do_timeout(self, ms: int, body: Body) -> None:
+        scope = asyncio.timeout(ms / 1000)
         try:
-            async with asyncio.timeout(ms / 1000) as scope:
+            async with scope:
                 await self.body(body)
         except TimeoutError:
             self.see("timed out", scope.expired())

@@ -85,6 +85,16 @@ def test_a_forked_child_does_not_keep_the_directory_locked(tmp_path: Path) -> No
     assert wait_for(pid) == 0
 
 
+def test_a_child_that_has_not_closed_its_descriptors_yet_keeps_no_lock(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store._lock is not None
+    # The same open file by another descriptor, as a child has it when fork has just made it.
+    duplicate = os.dup(store._lock._descriptor)
+    store.close()
+    Store(tmp_path).close()
+    os.close(duplicate)
+
+
 def test_a_forked_child_cannot_open_the_directory_its_parent_has(tmp_path: Path) -> None:
     store = Store(tmp_path)
 

@@ -207,7 +207,8 @@ def test_the_loop_is_told_of_a_commit_through_the_descriptor(store: Store) -> No
     store.on_event()
     store.put(Db.STATE, b"g", b"s", b"v")
     unit = store.seal()
-    while store.committed < unit:
+    # The rows seen before their commit go when the loop is told, not when the unit is committed.
+    while any(store._rows):
         assert poll.poll(60_000)
         store.on_event()
-    assert not any(store._rows)
+    assert store.committed >= unit

@@ -36,6 +36,7 @@ def long_switch_interval() -> Iterator[None]:
 @pytest.mark.usefixtures("long_switch_interval")
 def test_units_commit_while_one_python_thread_never_lets_the_gil_go(tmp_path: Path) -> None:
     environment = open_environment(tmp_path, durability=0)
+    unit = 0
     for number in range(200):
         environment.put(ROWS, b"%d" % number, b"value")
         unit = environment.seal()

@@ -19,6 +19,7 @@ from fractions import Fraction
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
+import attrs
 import cbor2
 import msgspec
 import pydantic
@@ -129,6 +130,11 @@ class Holder:
     others: dict[str, User]
 
 
+@attrs.define
+class Parcel:
+    grams: int
+
+
 class PydanticHolder(pydantic.BaseModel):
     payment: Payment
     colour: Colour
@@ -216,7 +222,10 @@ TYPED: list[tuple[Any, Any]] = [
     (PydanticHolder, PydanticHolder(payment=Payment(1), colour=Colour.RED)),
     (Numbers, Numbers([1, 2])),
     (Loose, Loose(a=1, b="more")),  # type: ignore[call-arg]
-    (Aliased, Aliased(userName="x", site="http://a.b/c", path="/x/y")),
+    (
+        Aliased,
+        Aliased(userName="x", site=pydantic.AnyUrl("http://a.b/c"), path=PurePosixPath("/x/y")),
+    ),
     (Any, {"a": [1, None, 2.5]}),
 ]
 
@@ -249,6 +258,11 @@ def test_negative_zero_keeps_its_sign() -> None:
     assert str(roundtrip(UNTYPED, [-0.0, Decimal("-0.0")])) == "[-0.0, Decimal('-0.0')]"
 
 
+def is_one_instant(value: datetime) -> bool:
+    """Not in the hour that a zone skips or repeats: Python calls that unequal to everything."""
+    return value.replace(fold=0).utcoffset() == value.replace(fold=1).utcoffset()
+
+
 scalars = (
     st.none()
     | st.booleans()
@@ -257,7 +271,7 @@ scalars = (
     | st.text()
     | st.binary()
     | st.datetimes()
-    | st.datetimes(timezones=st.timezones())
+    | st.datetimes(timezones=st.timezones()).filter(is_one_instant)
     | st.dates()
     | st.times()
     | st.timedeltas()
@@ -333,9 +347,7 @@ def test_subclasses_of_builtins_are_stored_as_the_builtin() -> None:
 
 
 def test_attrs_classes_are_stored() -> None:
-    attrs = pytest.importorskip("attrs")
-    kind = attrs.make_class("Kind", {"a": attrs.field(type=int)})
-    assert roundtrip(kind, kind(a=1)) == kind(a=1)
+    assert roundtrip(Parcel, Parcel(grams=1)) == Parcel(grams=1)
 
 
 def test_a_field_left_unset_is_left_out() -> None:
@@ -464,7 +476,7 @@ def test_what_cannot_be_stored_is_named_with_its_place_and_path() -> None:
         cbor2.CBORTag(1, 2),
         cbor2.CBORSimpleValue(3),
         pydantic.SecretStr("s"),
-        (each for each in ()),
+        (each for each in ""),
     ],
     ids=lambda value: type(value).__name__,
 )

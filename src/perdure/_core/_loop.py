@@ -1,9 +1,10 @@
 """The deterministic event loop on which handlers run.
 
 Theory of operation. One invocation has one loop. It is a FIFO of ready callbacks and nothing else:
-no selector, no threads, no clock. ``run_until_idle`` runs callbacks until none is left; whatever
-the handler then waits for is an operation in the journal. ``time()`` is the recorded time of the
-activation, ``call_later`` issues a durable timer. Everything that would reach the outside raises.
+no selector, no threads, no clock. The machine fills it, by delivering, and runs it until nothing is
+ready; whatever the handler then waits for is an operation in the journal. ``time()`` is the
+recorded time of the activation, ``call_later`` issues a durable timer. Everything that would reach
+the outside raises.
 """
 
 from __future__ import annotations
@@ -11,19 +12,17 @@ from __future__ import annotations
 import contextvars
 import math
 import sys
-from asyncio import AbstractEventLoop, Handle, TimerHandle
+from asyncio import AbstractEventLoop, Handle, TimerHandle, current_task
 from asyncio import _get_running_loop as get_running_loop
 from asyncio import _set_running_loop as set_running_loop
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, Protocol
 
+from perdure._core._frames import is_coroutine
+from perdure._core._future import LoopFuture
 from perdure._core._signals import Halted
-from perdure._core._task import CLOSE_ATTEMPTS_MAX, LoopFuture, LoopTask, is_coroutine
+from perdure._core._task import CLOSE_ATTEMPTS_MAX, LoopTask, ReadyQueue
 from perdure.errors import NondeterministicOperationError
-
-CALLBACKS_MAX = 100_000
-"""Callbacks one activation may run before it counts as a handler that never goes idle."""
 
 
 class TimerPort(Protocol):
@@ -64,80 +63,43 @@ class DurableTimerHandle(TimerHandle):
 class DeterministicLoop(AbstractEventLoop):
     """An event loop whose behaviour depends only on what is delivered to it, in which order."""
 
-    def __init__(self, timers: TimerPort, report: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, queue: ReadyQueue, timers: TimerPort, report: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self.queue = queue
         self._timers = timers
         self._report = report  # told what asyncio would give its exception handler
-        self._ready: deque[Handle] = deque()
-        self._tasks: dict[int, LoopTask] = {}  # unfinished, in creation order
         # Begun, in that order, each with the context of the task that began it.
         self._generators: list[tuple[AsyncGenerator[Any, Any], contextvars.Context | None]] = []
-        self.stepping: LoopTask | None = None  # the task whose code runs, or ran last
         self._generators_prune_at = 64
-        self.number = 0  # of futures, tasks and operations made so far
-        self._time_ms = 0
+        self.time_ms = 0  # of the activation; it never goes back
         self.running = False
         self._inert = False  # closed: nothing user code asks for happens any more
 
     # -- driving ----------------------------------------------------------------------------
 
-    def set_time_ms(self, time_ms: int) -> None:
-        assert time_ms >= self._time_ms, "the clock of an invocation never goes back"
-        self._time_ms = time_ms
-
-    def run_until_idle(self) -> bool:
-        """Run ready callbacks until none is left; False if it does not come to an end."""
-        ready = self._ready
-        left = CALLBACKS_MAX
-        with_outer = self._enter()
-        try:
-            while ready:
-                handle = ready.popleft()
-                if handle._cancelled:  # type: ignore[attr-defined]
-                    continue
-                if not left:
-                    ready.appendleft(handle)
-                    return False
-                left -= 1
-                try:
-                    handle._context.run(handle._callback, *handle._args)  # type: ignore[attr-defined]
-                except (KeyboardInterrupt, SystemExit):
-                    raise
-                except BaseException as error:
-                    self.call_exception_handler(
-                        {"message": f"Exception in callback {handle!r}", "exception": error}
-                    )
-            return True
-        finally:
-            self._leave(with_outer)
-
-    def _enter(self) -> tuple[AbstractEventLoop | None, Any]:
+    def enter(self) -> tuple[AbstractEventLoop | None, Any]:
+        """Become the running loop of this thread; give what is returned to :meth:`leave`."""
         outer = get_running_loop(), sys.get_asyncgen_hooks()
         set_running_loop(self)
-        sys.set_asyncgen_hooks(firstiter=self._generator_begun, finalizer=_keep_unfinalized)
+        sys.set_asyncgen_hooks(self._generator_begun, _keep_unfinalized)
         self.running = True
         return outer
 
-    def _leave(self, outer: tuple[AbstractEventLoop | None, Any]) -> None:
+    def leave(self, outer: tuple[AbstractEventLoop | None, Any]) -> None:
         self.running = False
         loop, hooks = outer
         sys.set_asyncgen_hooks(*hooks)
         set_running_loop(loop)
 
-    def halt(self) -> None:
-        """Drop what is ready: the invocation can not go on."""
-        self._ready.clear()
-
-    def next_callback(self) -> Handle | None:
-        return self._ready[0] if self._ready else None
-
     def evict(self) -> list[str]:
         """Close every coroutine, last made first; complaints about those that resisted."""
         self._inert = True
-        self._ready.clear()
+        self.queue.items.clear()
         complaints: list[str] = []
-        outer = self._enter()
+        outer = self.enter()
         try:
-            for task in reversed(list(self._tasks.values())):
+            for task in reversed(list(self.queue.tasks.values())):
                 complaint = task.close_coroutine()
                 if complaint:
                     complaints.append(complaint)
@@ -146,10 +108,10 @@ class DeterministicLoop(AbstractEventLoop):
                 if complaint:
                     complaints.append(complaint)
         finally:
-            self._leave(outer)
-        self._tasks.clear()
+            self.leave(outer)
+        self.queue.tasks.clear()
         self._generators.clear()
-        self._ready.clear()
+        self.queue.items.clear()
         return complaints
 
     def _generator_begun(self, generator: AsyncGenerator[Any, Any]) -> None:
@@ -158,7 +120,7 @@ class DeterministicLoop(AbstractEventLoop):
         if len(self._generators) >= self._generators_prune_at:
             self._generators = [g for g in self._generators if g[0].ag_frame is not None]
             self._generators_prune_at = max(64, 2 * len(self._generators))
-        task = self.stepping
+        task: Any = current_task()  # ours, while a handler runs
         self._generators.append((generator, None if task is None else task.get_context()))
 
     # -- the interface of an event loop -----------------------------------------------------
@@ -170,7 +132,7 @@ class DeterministicLoop(AbstractEventLoop):
         context: contextvars.Context | None = None,
     ) -> Handle:
         handle = ReadyHandle(callback, args, self, context)
-        self._ready.append(handle)
+        self.queue.items.append(handle)
         return handle
 
     def call_later(
@@ -180,7 +142,7 @@ class DeterministicLoop(AbstractEventLoop):
         *args: Any,
         context: contextvars.Context | None = None,
     ) -> TimerHandle:
-        return self.call_at(self._time_ms / 1000 + delay, callback, *args, context=context)
+        return self.call_at(self.time_ms / 1000 + delay, callback, *args, context=context)
 
     def call_at(
         self,
@@ -194,13 +156,13 @@ class DeterministicLoop(AbstractEventLoop):
             return handle  # never: asyncio.sleep(math.inf)
         # Rounded to the microsecond first: 1700000000.123 + 0.001 must not become .125.
         deadline_ms = math.ceil(round(when * 1_000_000) / 1000)
-        if deadline_ms <= self._time_ms:
-            self._ready.append(handle)
+        if deadline_ms <= self.time_ms:
+            self.queue.items.append(handle)
             return handle
 
         def fire() -> None:
             handle._end = None
-            self._ready.append(handle)
+            self.queue.items.append(handle)
 
         handle._end = self._timers.start_timer(deadline_ms, fire)
         return handle
@@ -211,12 +173,10 @@ class DeterministicLoop(AbstractEventLoop):
             end()
 
     def time(self) -> float:
-        return self._time_ms / 1000
+        return self.time_ms / 1000
 
     def create_future(self) -> LoopFuture:
-        future = LoopFuture(loop=self)
-        self.number = future._number = self.number + 1
-        return future
+        return LoopFuture(self, self.queue.next_number())
 
     def create_task(  # type: ignore[override]
         self,
@@ -237,17 +197,7 @@ class DeterministicLoop(AbstractEventLoop):
         if options:
             coro.close()
             raise TypeError(f"create_task() got unexpected options: {', '.join(options)}")
-        self.number += 1
-        task = LoopTask(coro, loop=self, number=self.number, name=name, context=context)
-        self._tasks[task._number] = task
-        return task
-
-    def forget(self, task: LoopTask) -> None:
-        """*task* has finished."""
-        self._tasks.pop(task._number, None)
-
-    def unfinished_tasks(self) -> list[LoopTask]:
-        return list(self._tasks.values())
+        return LoopTask(coro, self, self.queue, name, context)
 
     def is_running(self) -> bool:
         return self.running

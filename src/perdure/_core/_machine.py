@@ -7,6 +7,8 @@ them. ``replay`` does the same with a recorded activation: each command the hand
 compared with the recorded one, and commands that complete at once take their answer from it.
 
 It never reads a clock, a file or a random number. Once it has failed, each further use fails alike.
+
+This module is compiled (see ``_machine.pxd``); it also runs interpreted, with the same behaviour.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import sys
 from asyncio import _get_running_loop as get_running_loop
 from collections.abc import Callable, Coroutine, Sequence
 from types import FrameType
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from perdure._core._entries import (
     LOGIC_VERSION,
@@ -28,18 +30,21 @@ from perdure._core._entries import (
     Kind,
     decode_names,
     describe,
-    encode_names,
     kept,
 )
-from perdure._core._loop import CALLBACKS_MAX, DeterministicLoop
+from perdure._core._frames import is_plumbing, where
+from perdure._core._loop import DeterministicLoop
 from perdure._core._operation import Operation
 from perdure._core._replay import Recode, Sites, divergence, fits
 from perdure._core._signals import Halted
-from perdure._core._task import LoopTask, is_plumbing, where
+from perdure._core._task import LoopTask, ReadyQueue
+from perdure._core._view import KeyView, Reads
 from perdure.errors import HandlerStalled, InternalError, InvalidInput, PerdureError
 
 PYTHON_MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
+CALLBACKS_MAX = 100_000
+"""Callbacks one activation may run before it counts as a handler that never goes idle."""
 
 START = Entry(Kind.START, LOGIC_VERSION, PYTHON_MINOR)
 """The notification that begins a journal."""
@@ -61,19 +66,7 @@ _LIVE, _COMPLETED = State.LIVE, State.COMPLETED
 _new_entry = functools.partial(tuple.__new__, Entry)
 
 
-class Reads(Protocol):
-    """What a handler may read of its key, as of the end of the previous activation."""
-
-    def state(self, name: str) -> bytes | None: ...
-
-    def state_names(self) -> list[str]: ...
-
-    def promise(self, name: str) -> tuple[bytes, bool] | None:
-        """(payload, failed) of a completed promise."""
-        ...
-
-
-class Activation(NamedTuple):
+class Activation:
     """What one activation left behind.
 
     Attributes:
@@ -84,11 +77,21 @@ class Activation(NamedTuple):
       completed: The last entry is the output.
     """
 
-    first_index: int
-    entries: list[Entry]
-    ended: list[Operation]
-    kept: list[Entry]
-    completed: bool
+    __slots__ = ("completed", "ended", "entries", "first_index", "kept")
+
+    def __init__(
+        self,
+        first_index: int,
+        entries: list[Entry],
+        ended: list[Operation],
+        kept: list[Entry],
+        completed: bool,
+    ) -> None:
+        self.first_index = first_index
+        self.entries = entries
+        self.ended = ended
+        self.kept = kept
+        self.completed = completed
 
 
 class Machine:
@@ -113,15 +116,19 @@ class Machine:
         report: Callable[[dict[str, Any]], None],
         show: Callable[[bytes], str] = repr,
     ) -> None:
-        self.loop = DeterministicLoop(self, report)
+        self.queue = ReadyQueue()
+        self.loop = DeterministicLoop(self.queue, self, report)
         self.state = State.NEW
+        self.running = False  # inside an activation or a replay
         self.time_ms = 0  # of the activation delivered last
         self.outstanding: dict[int, Operation] = {}  # issued, not completed, by entry index
         self.promise_names: set[str] = set()  # that `run` has asked for
         self._main_factory = main
-        self._reads = reads
+        self._view = KeyView(reads)
+        self._has_writes = False  # the view has something that the next activation must not see
         self._sites = sites
         self._context = context
+        self._report = report
         self._show = show
         self._main: LoopTask | None = None
         self._error: BaseException | None = None  # sticky
@@ -132,11 +139,7 @@ class Machine:
         self._has_long = False  # the live activation has a payload of which the journal keeps less
         self._recorded: Sequence[Entry] | None = None  # of the activation being replayed
         self._first_replayed = 0  # index of its notification
-        # Effects of this activation that its own later reads must see.
-        self._has_writes = False
-        self._state_writes: dict[str, bytes | None] = {}
-        self._state_cleared = False
-        self._promise_writes: dict[str, tuple[bytes, bool]] = {}
+        self._host_frame: FrameType | None = None  # of who drives, during an activation
 
     # -- the driver's side ------------------------------------------------------------------
 
@@ -161,11 +164,11 @@ class Machine:
         kind, ref, name, payload, _, _, flags = notification
         operation = self.outstanding.get(ref)
         if operation is not None and operation.time_ms > now_ms:
-            now_ms = operation.time_ms
+            now_ms = operation.time_ms  # a timer is never delivered before its deadline
         if now_ms < self.time_ms:
             now_ms = self.time_ms
         first_index = self._next_index
-        self._next_index += 1
+        self._next_index = first_index + 1
         notification = _new_entry((kind, ref, name, payload, now_ms, 0, flags))
         entries = self._entries = [notification]
         ended = self._ended = []
@@ -222,19 +225,31 @@ class Machine:
             raise InternalError(f"a machine that is {self.state.value} was driven")
 
     def _run(self, notification: Entry) -> None:
-        self.time_ms = notification.time_ms
-        self.loop.set_time_ms(notification.time_ms)
+        kind, ref, _, payload, time_ms, _, flags = notification
+        self.time_ms = self.loop.time_ms = time_ms
         if self._has_writes:
-            self._has_writes = self._state_cleared = False
-            self._state_writes.clear()
-            self._promise_writes.clear()
-        if notification.kind == Kind.START:
+            self._has_writes = False
+            self._view.forget()
+        if kind == Kind.START:
             self._main = self.loop.create_task(
                 self._main_factory(self), name="handler", context=self._context
             )
         else:
-            self._deliver(notification)
-        idle = self.loop.run_until_idle()
+            operation = self.outstanding.pop(ref, None)
+            if operation is None:
+                self._fail(InternalError(f"{describe(notification)}, which nothing waits for"))
+            self._completions += 1
+            operation.complete(payload, flags, self._completions)
+        loop = self.loop
+        outer = loop.enter()
+        self.running = True
+        self._host_frame = sys._getframe(0)
+        try:
+            idle = self.queue.run(CALLBACKS_MAX, self._report)
+        finally:
+            self._host_frame = None
+            self.running = False
+            loop.leave(outer)
         if self._error is not None:
             raise self._error
         if not idle:
@@ -244,15 +259,9 @@ class Machine:
                     f"it spins at {self._spinning_line()}"
                 )
             )
-        if self._main is not None and self._main.done():
-            self._finish(self._main)
-
-    def _deliver(self, notification: Entry) -> None:
-        operation = self.outstanding.pop(notification.ref, None)
-        if operation is None:
-            self._fail(InternalError(f"{describe(notification)}, which nothing waits for"))
-        self._completions += 1
-        operation.complete(notification, self._completions)
+        main = self._main
+        if main is not None and main.done():
+            self._finish(main)
 
     def _finish(self, main: LoopTask) -> None:
         if main.cancelled():
@@ -272,15 +281,18 @@ class Machine:
         self.state = State.COMPLETED
 
     def _spinning_line(self) -> str:
-        handle = self.loop.next_callback()
-        callback = getattr(handle, "_callback", None)
-        task = getattr(callback, "__self__", None)
-        return where(task.get_coro()) if isinstance(task, LoopTask) else f"{callback!r}"
+        item = self.queue.items[0]
+        if not isinstance(item, LoopTask):
+            callback = getattr(item, "_callback", None)
+            item = getattr(callback, "__self__", None)
+            if not isinstance(item, LoopTask):
+                return f"{callback!r}"
+        return where(item.get_coro())
 
     def _fail(self, error: BaseException) -> NoReturn:
         self._error = error
         self.state = State.FAILED
-        self.loop.halt()
+        self.queue.items.clear()
         raise error
 
     # -- the handler's side -----------------------------------------------------------------
@@ -310,7 +322,7 @@ class Machine:
     def begin(self, operation: Operation, frame: FrameType | None = None) -> None:
         """Issue the command that begins *operation*, called for at *frame* where that is known."""
         self.check_usable()
-        site = self._site(sys._getframe(1)) if frame is None else self._sites.of(frame)
+        site = self._site(sys._getframe(0)) if frame is None else self._sites.of(frame)
         index = self._next_index
         entry = _new_entry((operation.kind, 0, operation.name, None, operation.time_ms, site, 0))
         if self._recorded is None:
@@ -334,29 +346,29 @@ class Machine:
         return timer.end
 
     def get_state(self, name: str) -> bytes | None:
-        return self._read(Kind.STATE_GET, name, self._state_now).payload
+        return self._read(Entry(Kind.STATE_GET, name=name), self._view.answer_get).payload
 
     def state_names(self) -> list[str]:
-        return decode_names(self._read(Kind.STATE_KEYS, "", self._names_now).payload or b"")
+        entry = self._read(Entry(Kind.STATE_KEYS), self._view.answer_keys)
+        return decode_names(entry.payload or b"")
 
     def set_state(self, name: str, payload: bytes, recode: Recode) -> None:
         self.issue(Entry(Kind.STATE_SET, name=name, payload=payload), recode)
         self._has_writes = True
-        self._state_writes[name] = payload
+        self._view.set_state(name, payload)
 
     def clear_state(self, name: str) -> None:
         self.issue(Entry(Kind.STATE_CLEAR, name=name))
         self._has_writes = True
-        self._state_writes[name] = None
+        self._view.set_state(name, None)
 
     def clear_all_state(self) -> None:
         self.issue(Entry(Kind.STATE_CLEAR_ALL))
         self._has_writes = True
-        self._state_writes.clear()
-        self._state_cleared = True
+        self._view.clear_all_state()
 
     def peek_promise(self, name: str) -> tuple[bytes, bool] | None:
-        entry = self._read(Kind.PROMISE_PEEK, name, self._promise_now)
+        entry = self._read(Entry(Kind.PROMISE_PEEK, name=name), self._view.answer_peek)
         if entry.payload is None:
             return None
         return entry.payload, bool(entry.flags & Flag.FAILED)
@@ -366,33 +378,33 @@ class Machine:
     ) -> bool:
         """Resolve or reject; False if the promise was completed before."""
         self.check_usable()  # before the store is read
-        entry = Entry(
-            Kind.PROMISE_REJECT if failed else Kind.PROMISE_RESOLVE, name=name, payload=payload
-        )
-        if self._recorded is None and self._promise(name) is not None:
+        kind = Kind.PROMISE_REJECT if failed else Kind.PROMISE_RESOLVE
+        entry = Entry(kind, name=name, payload=payload)
+        if self._recorded is None and self._view.promise(name) is not None:
             entry = entry._replace(flags=Flag.REFUSED)
         entry = self.issue(entry, recode)
         if entry.flags & Flag.REFUSED:
             return False
         self._has_writes = True
-        self._promise_writes[name] = payload, failed
+        self._view.complete_promise(name, payload, failed)
         return True
 
     def issue(self, entry: Entry, recode: Recode | None = None) -> Entry:
         """Append *entry* to the activation, or match it with the recorded one and return that."""
         self.check_usable()
-        return self._record(entry._replace(site=self._site(sys._getframe(1))), recode)
+        return self._record(entry._replace(site=self._site(sys._getframe(0))), recode)
 
     def _site(self, frame: FrameType | None) -> int:
-        """The user's call site nearest to *frame*."""
+        """The user's call site nearest to *frame*; 0 where asyncio itself acted."""
         while frame is not None and is_plumbing(frame):
+            if frame is self._host_frame:
+                return 0
             frame = frame.f_back
-        return 0 if frame is None else self._sites.of(frame)
+        return 0 if frame is None or frame is self._host_frame else self._sites.of(frame)
 
-    def _read(self, kind: Kind, name: str, now: Callable[[Entry], Entry]) -> Entry:
+    def _read(self, entry: Entry, answer: Callable[[Entry], Entry]) -> Entry:
         self.check_usable()  # before the store is read: it may be closed, this another thread
-        entry = Entry(kind, name=name)
-        return self.issue(now(entry) if self._recorded is None else entry)
+        return self.issue(answer(entry) if self._recorded is None else entry)
 
     def _record(self, entry: Entry, recode: Recode | None = None) -> Entry:
         if self._recorded is None:
@@ -413,44 +425,16 @@ class Machine:
     def _diverge(self, recorded: Entry | None, issued: Entry | None) -> NoReturn:
         self._error = divergence(self._next_index, recorded, issued, self._sites, self._show)
         self.state = State.FAILED
-        self.loop.halt()
+        self.queue.items.clear()
         # Inside the handler, control flow that its `except Exception` can not swallow.
         raise Halted if get_running_loop() is self.loop else self._error
-
-    # -- reads of the live activation -------------------------------------------------------
-
-    def _state_now(self, entry: Entry) -> Entry:
-        if entry.name in self._state_writes:
-            payload = self._state_writes[entry.name]
-        else:
-            payload = None if self._state_cleared else self._reads.state(entry.name)
-        return entry._replace(payload=payload)
-
-    def _names_now(self, entry: Entry) -> Entry:
-        names = set() if self._state_cleared else set(self._reads.state_names())
-        for name, payload in self._state_writes.items():
-            if payload is None:
-                names.discard(name)
-            else:
-                names.add(name)
-        return entry._replace(payload=encode_names(sorted(names)))
-
-    def _promise(self, name: str) -> tuple[bytes, bool] | None:
-        return self._promise_writes.get(name) or self._reads.promise(name)
-
-    def _promise_now(self, entry: Entry) -> Entry:
-        completed = self._promise(entry.name)
-        if completed is None:
-            return entry
-        payload, failed = completed
-        return entry._replace(payload=payload, flags=Flag.FAILED if failed else 0)
 
 
 class _LoopTimer(Operation):
     """A timer that asyncio itself asked for: sleep, timeout, wait_for."""
 
     def __init__(self, machine: Machine, deadline_ms: int, fire: Callable[[], None]) -> None:
-        super().__init__(machine, Kind.TIMER, "", deadline_ms)
+        super().__init__(machine, Kind.TIMER, "", time_ms=deadline_ms)
         self._fire = fire
 
     def _wake(self) -> None:

@@ -1,35 +1,34 @@
 """An operation: something a handler began and the world will answer, once.
 
-It is not an ``asyncio.Future``. Every ``await`` waits on a loop future of its own, so cancelling
-the awaiting task ends that wait only, and the operation goes on and can be awaited again.
+It is not an ``asyncio.Future``. Every ``await`` is a :class:`~perdure._core._task.Wait` of its own,
+so cancelling the awaiting task ends that wait only, and the operation goes on and can be awaited
+again.
+
+This module is compiled (see ``_operation.pxd``); it also runs interpreted, with the same behaviour.
 """
 
 from __future__ import annotations
 
-import enum
-from asyncio import CancelledError, Future, InvalidStateError
-from collections.abc import Callable, Generator
+from asyncio import CancelledError, InvalidStateError
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from perdure._core._entries import Entry, Flag, Kind
+from perdure._core._entries import Flag, Kind
+from perdure._core._future import LoopFuture
+from perdure._core._task import Wait
 
 if TYPE_CHECKING:
     from perdure._core._machine import Machine
 
+_UNISSUED = 0  # no command yet: a promise nobody has waited for
+_PENDING = 1
+_DONE = 2
+_CANCELLED = 3
 
-class Progress(enum.Enum):
-    """How far an operation is."""
-
-    UNISSUED = "unissued"  # no command yet: a promise nobody has waited for
-    PENDING = "pending"
-    DONE = "done"
-    CANCELLED = "cancelled"
-
-
-# Bound once: looking a member up in its class costs more than the comparison.
-_UNISSUED, _PENDING, _DONE, _CANCELLED = Progress
+_WORDS = ("unissued", "pending", "done", "cancelled")
+_UNDECODED: Any = object()
 
 
 class Operation:
@@ -37,27 +36,61 @@ class Operation:
 
     Attributes:
       index: Journal entry of the command, 0 until issued.
+      time_ms: Deadline of a timer.
       ordinal: Position among the completions of this invocation, 0 until then.
       payload, failed: The answer as recorded, once done.
+      detail: What a subclass needs to be carried out: the function of a step, say.
     """
 
-    def __init__(self, machine: Machine, kind: int, name: str, time_ms: int = 0) -> None:
+    __slots__ = (
+        "_callbacks",
+        "_machine",
+        "_number",
+        "_progress",
+        "_serde",
+        "_value",
+        "_waits",
+        "detail",
+        "failed",
+        "index",
+        "kind",
+        "name",
+        "ordinal",
+        "payload",
+        "time_ms",
+    )
+
+    def __init__(
+        self,
+        machine: Machine,
+        kind: int,
+        name: str,
+        serde: Any = None,
+        time_ms: int = 0,
+        detail: Any = None,
+    ) -> None:
         self._machine = machine
-        loop = machine.loop
-        loop.number = self._number = loop.number + 1
+        self._number = machine.queue.next_number()
         self.kind = kind
         self.name = name
+        self._serde = serde
         self.time_ms = time_ms
+        self.detail = detail
         self.index = 0
         self.ordinal = 0
         self.payload: bytes | None = None
         self.failed = False
+        self._value: Any = _UNDECODED
         self._progress = _UNISSUED
-        self._waiters: list[Future[Any]] = []
-        self._callbacks: list[tuple[Callable[[Any], object], Context]] = []
+        self._waits: list[LoopFuture] | None = None
+        self._callbacks: list[tuple[Callable[[Any], object], Context]] | None = None
 
     def __hash__(self) -> int:
         return self._number
+
+    def progress(self) -> str:
+        """How far it is, in a word."""
+        return _WORDS[self._progress]
 
     def issue(self, frame: FrameType | None = None) -> None:
         """Issue the command, called for at *frame*; the machine gives the index."""
@@ -66,37 +99,42 @@ class Operation:
 
     # -- what the machine does to it --------------------------------------------------------
 
-    def complete(self, notification: Entry, ordinal: int) -> None:
-        assert self._progress is _PENDING
-        self.payload = notification.payload
-        self.failed = bool(notification.flags & Flag.FAILED)
+    def complete(self, payload: bytes | None, flags: int, ordinal: int) -> None:
+        """The answer has come."""
+        assert self._progress == _PENDING
+        self.payload = payload
+        self.failed = bool(flags & Flag.FAILED)
         self.ordinal = ordinal
         self._progress = _DONE
         self._wake()
 
     def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(self)
-        callbacks, self._callbacks = self._callbacks, []
-        for callback, context in callbacks:
-            self._machine.loop.call_soon(callback, self, context=context)
+        waits = self._waits
+        if waits is not None:
+            self._waits = None
+            for wait in waits:
+                if not wait.done():
+                    wait._resolve(self)
+        callbacks = self._callbacks
+        if callbacks is not None:
+            self._callbacks = None
+            for callback, context in callbacks:
+                self._machine.loop.call_soon(callback, self, context=context)
 
     # -- what user code does with it --------------------------------------------------------
 
     def _arm(self) -> None:
-        if self._progress is _UNISSUED:
+        if self._progress == _UNISSUED:
             self.issue()
 
     def done(self) -> bool:
         """Whether the answer has been delivered, or the operation was cancelled."""
         self._arm()
-        return self._progress is not _PENDING
+        return self._progress != _PENDING
 
     def cancelled(self) -> bool:
         """Whether the operation was ended by :meth:`cancel`."""
-        return self._progress is _CANCELLED
+        return self._progress == _CANCELLED
 
     def cancel(self) -> bool:
         """End the operation, durably; False if it has completed before.
@@ -105,7 +143,7 @@ class Operation:
         handler stops waiting. Who awaits it gets ``asyncio.CancelledError``.
         """
         self._arm()
-        if self._progress is not _PENDING:
+        if self._progress != _PENDING:
             return False
         self._machine.cancel_operation(self)
         self._progress = _CANCELLED
@@ -114,11 +152,13 @@ class Operation:
 
     def result(self) -> Any:
         """The value, or the recorded failure raised; ``InvalidStateError`` before completion."""
-        if self._progress is _CANCELLED:
+        if self._progress == _CANCELLED:
             raise CancelledError(f"{self!r} was cancelled")
-        if self._progress is not _DONE:
+        if self._progress != _DONE:
             raise InvalidStateError(f"{self!r} has not completed")
-        return self._answer()
+        if self._value is _UNDECODED or self.failed:
+            self._value = self._answer()
+        return self._value
 
     def exception(self) -> BaseException | None:
         """The recorded failure, or None; raises as :meth:`result` does before completion."""
@@ -131,7 +171,8 @@ class Operation:
         return None
 
     def _answer(self) -> Any:
-        raise NotImplementedError  # typed by the subclasses, which know the declared type
+        """The decoded value; raises the recorded failure."""
+        raise NotImplementedError  # the subclasses know how values and failures are written
 
     def add_done_callback(
         self, callback: Callable[[Any], object], *, context: Context | None = None
@@ -140,55 +181,53 @@ class Operation:
         self._arm()
         if context is None:
             context = copy_context()
-        if self._progress is not _PENDING:
+        if self._progress != _PENDING:
             self._machine.loop.call_soon(callback, self, context=context)
+        elif self._callbacks is None:
+            self._callbacks = [(callback, context)]
         else:
             self._callbacks.append((callback, context))
 
     def remove_done_callback(self, callback: Callable[[Any], object]) -> int:
         """Remove *callback*; how many times it was registered."""
-        kept = [pair for pair in self._callbacks if pair[0] != callback]
-        removed = len(self._callbacks) - len(kept)
-        self._callbacks = kept
-        return removed
+        callbacks = self._callbacks or []
+        self._callbacks = [pair for pair in callbacks if pair[0] != callback]
+        return len(callbacks) - len(self._callbacks)
 
     def get_loop(self) -> Any:
         return self._machine.loop
 
-    def __await__(self) -> Generator[Any, Any, Any]:
+    def __await__(self) -> Any:
         machine = self._machine
-        if not machine.loop.running:
+        if not machine.running or machine.is_over:
             machine.check_usable()
-        if self._progress is _UNISSUED:
+        if self._progress == _UNISSUED:
             self.issue()
-        if self._progress is _PENDING:
-            if machine.is_over:
-                machine.check_usable()
-            waiter = machine.loop.create_future()
-            self._waiters.append(waiter)
-            try:
-                yield from waiter
-            except CancelledError:
-                self._wait_cancelled(waiter)
-                raise
-        return self.result()
+        wait = Wait(machine.loop, machine.queue.next_number(), self, self._progress != _PENDING)
+        if self._progress == _PENDING:
+            self.watch(wait)
+        return wait
 
-    def _wait_cancelled(self, waiter: Future[Any]) -> None:
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
+    def wait_cancelled(self, wait: LoopFuture) -> None:
+        """Who waited with *wait* was cancelled."""
+        self.unwatch(wait)
         # A step nobody waits for any more must not overtake the compensation that follows.
         if (
             self.kind == Kind.RUN
-            and self._progress is _PENDING
-            and not self._waiters
+            and self._progress == _PENDING
+            and not self._waits
             and not self._callbacks
         ):
             self.cancel()
 
-    def watch(self, waiter: Future[Any]) -> None:
-        """Have *waiter* completed with this operation; used by races, which cancel nothing."""
-        self._waiters.append(waiter)
+    def watch(self, wait: LoopFuture) -> None:
+        """Have *wait* completed with this operation; used by races, which cancel nothing."""
+        if self._waits is None:
+            self._waits = [wait]
+        else:
+            self._waits.append(wait)
 
-    def unwatch(self, waiter: Future[Any]) -> None:
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
+    def unwatch(self, wait: LoopFuture) -> None:
+        waits = self._waits
+        if waits is not None and wait in waits:
+            waits.remove(wait)

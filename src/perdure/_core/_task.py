@@ -1,67 +1,172 @@
-"""Futures and tasks of the deterministic loop.
-
-Their hash is their creation number within the invocation, equality stays identity. So a set of
-them, whoever built it (the standard library, anyio, the user), iterates in one order in every
-process, and a replay cancels and collects in the order of the first run.
+"""Tasks of the deterministic loop, the waits that they step through, and the queue of what is ready.
 
 A task drives its coroutine itself instead of leaving that to ``asyncio.Task``: it can refuse a
 future of another loop by name, is in no global registry, and can be closed on eviction.
+
+This module is compiled (see ``_task.pxd``); it also runs interpreted, with the same behaviour.
 """
 
 from __future__ import annotations
 
 import contextvars
-import inspect
-from asyncio import CancelledError, Future, InvalidStateError
+from asyncio import AbstractEventLoop, CancelledError, Future, Handle
 from asyncio import _enter_task as enter_task  # type: ignore[attr-defined]
 from asyncio import _leave_task as leave_task  # type: ignore[attr-defined]
-from collections.abc import Coroutine, Generator
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from perdure._core._frames import (
+    await_chain,
+    await_stack,
+    describe_frame,
+    is_group_exit,
+    where,
+)
+from perdure._core._future import CANCELLED, FINISHED, PENDING, LoopFuture
 from perdure._core._signals import Halted
 from perdure.errors import NondeterministicOperationError
 
 if TYPE_CHECKING:
-    from perdure._core._loop import DeterministicLoop
+    from perdure._core._operation import Operation
 
 CLOSE_ATTEMPTS_MAX = 3
 """Times a coroutine that awaits in its ``finally`` is closed before it is given up."""
 
 
-class LoopFuture(Future[Any]):
-    """A future of the deterministic loop."""
+class ReadyQueue:
+    """What is ready to run on one loop, first in, first out, and the numbers it has given out.
 
-    _number: int  # set by the loop that makes it
+    Attributes:
+      items: Tasks to step and handles to run.
+      tasks: Unfinished tasks by number, so in creation order.
+      number: Of futures, tasks and operations made so far.
+    """
 
-    def __hash__(self) -> int:
-        return self._number
+    __slots__ = ("items", "number", "tasks")
+
+    def __init__(self) -> None:
+        self.items: deque[LoopTask | Handle] = deque()
+        self.tasks: dict[int, LoopTask] = {}
+        self.number = 0
+
+    def next_number(self) -> int:
+        self.number += 1
+        return self.number
+
+    def run(self, limit: int, report: Callable[[dict[str, Any]], None]) -> bool:
+        """Run what is ready until nothing is; False if *limit* callbacks were not enough."""
+        items = self.items
+        while items:
+            if limit == 0:
+                return False
+            limit -= 1
+            item: Any = items.popleft()
+            try:
+                if type(item) is LoopTask:
+                    item._context.run(item.step)
+                elif not item._cancelled:
+                    item._context.run(item._callback, *item._args)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:
+                report({"message": f"Exception in callback {item!r}", "exception": error})
+        return True
+
+
+class Wait(LoopFuture):
+    """One wait for an operation, and the iterator that ``await operation`` runs.
+
+    It is a future of its own, so cancelling it ends this wait and leaves the operation alone. The
+    task that waits is stepped directly; others may still add callbacks, as to any future.
+    """
+
+    __slots__ = ("_begun", "_operation", "_task")
+
+    def __init__(
+        self, loop: AbstractEventLoop, number: int, operation: Operation, finished: bool
+    ) -> None:
+        LoopFuture.__init__(self, loop, number)
+        self._operation = operation
+        self._task: LoopTask | None = None
+        self._begun = finished
+        if finished:
+            self._state = FINISHED
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __await__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        if not self._begun:
+            self._begun = True
+            self._asyncio_future_blocking = True
+            return self
+        if self._state == PENDING:
+            raise RuntimeError("a task was resumed before what it awaits was done")
+        raise StopIteration(self._operation.result())
+
+    def send(self, value: Any) -> Any:
+        return self.__next__()
+
+    def throw(self, error: Any, value: Any = None, traceback: Any = None) -> Any:
+        if isinstance(error, type):
+            error = error() if value is None else value
+        if isinstance(error, CancelledError):
+            self._operation.wait_cancelled(self)
+        raise error
+
+    def close(self) -> None:
+        """Eviction: the operation goes on."""
+
+    def _end(self, state: int) -> None:
+        task = self._task
+        if task is not None:
+            self._task = None
+            if state == CANCELLED:
+                task._error = self._make_cancelled_error()
+            task._queue.items.append(task)
+        LoopFuture._end(self, state)
 
 
 class LoopTask(LoopFuture):
     """A task of the deterministic loop; the part of ``asyncio.Task`` that code relies on."""
 
-    _loop: DeterministicLoop
+    __slots__ = (
+        "_cancel_requests",
+        "_cancel_text",
+        "_context",
+        "_coro",
+        "_error",
+        "_fut_waiter",
+        "_must_cancel",
+        "_name",
+        "_queue",
+    )
 
     def __init__(
         self,
         coro: Coroutine[Any, Any, Any] | Generator[Any, Any, Any],
-        *,
-        loop: DeterministicLoop,
-        number: int,
+        loop: AbstractEventLoop,
+        queue: ReadyQueue,
         name: str | None,
         context: contextvars.Context | None,
     ) -> None:
-        super().__init__(loop=loop)
-        self._number = number
+        LoopFuture.__init__(self, loop, queue.next_number())
         self._coro = coro
+        self._queue = queue
         self._name = name
         self._context = contextvars.copy_context() if context is None else context
-        self._fut_waiter: Future[Any] | None = None
+        self._fut_waiter: LoopFuture | Future[Any] | None = None
+        self._error: BaseException | None = None  # to be thrown at the next step
         self._must_cancel = False
         self._cancel_requests = 0
         self._cancel_text: Any = None
-        loop.call_soon(self._step, context=self._context)
+        queue.tasks[self._number] = self
+        queue.items.append(self)
 
     def __repr__(self) -> str:
         state = "done" if self.done() else "pending"
@@ -96,7 +201,7 @@ class LoopTask(LoopFuture):
             print(describe_frame(frame), file=file)
 
     def cancel(self, msg: Any | None = None) -> bool:
-        if self.done():
+        if self._state != PENDING:
             return False
         self._cancel_requests += 1
         waiter = self._fut_waiter
@@ -118,81 +223,83 @@ class LoopTask(LoopFuture):
 
     # -- driving the coroutine --------------------------------------------------------------
 
-    def _step(self, error: BaseException | None = None) -> None:
-        if self.done():
-            raise InvalidStateError(f"step of a finished task: {self!r}")
+    def step(self) -> None:
+        """Run the coroutine until it waits; only for the queue, in the task's context."""
+        error = self._error
+        self._error = None
         if self._must_cancel:
-            if not isinstance(error, CancelledError):
-                error = (
-                    CancelledError()
-                    if self._cancel_text is None
-                    else CancelledError(self._cancel_text)
-                )
             self._must_cancel = False
+            if not isinstance(error, CancelledError):
+                text = self._cancel_text
+                error = CancelledError() if text is None else CancelledError(text)
         self._fut_waiter = None
         loop = self._loop
-        loop.stepping = self
         enter_task(loop, self)
         try:
             awaited = self._coro.send(None) if error is None else self._coro.throw(error)
         except StopIteration as stop:
+            self._finished()
             if self._must_cancel:  # cancelled right before it returned
                 self._must_cancel = False
-                super().cancel(msg=self._cancel_text)
+                self._cancel_message = self._cancel_text
+                self._end(CANCELLED)
             else:
-                super().set_result(stop.value)
-            loop.forget(self)
+                self._result = stop.value
+                self._end(FINISHED)
         except CancelledError as cancelled:
-            super().cancel(*cancelled.args[:1])
-            loop.forget(self)
+            self._finished()
+            self._cancel_message = cancelled.args[0] if cancelled.args else None
+            self._end(CANCELLED)
         except (KeyboardInterrupt, SystemExit) as interrupt:
-            super().set_exception(interrupt)
-            loop.forget(self)
+            self._finished()
+            self._fail(interrupt)
             raise
         except BaseException as failure:
-            super().set_exception(failure)
-            loop.forget(self)
+            self._finished()
+            self._fail(failure)
         else:
             self._wait_for(awaited)
         finally:
             leave_task(loop, self)
 
+    def _finished(self) -> None:
+        self._queue.tasks.pop(self._number, None)
+
     def _wait_for(self, awaited: Any) -> None:
-        loop = self._loop
-        if getattr(awaited, "_asyncio_future_blocking", None):
-            if awaited.get_loop() is loop and awaited is not self:
-                awaited._asyncio_future_blocking = False
-                awaited.add_done_callback(self._wakeup, context=self._context)
+        if type(awaited) is Wait and awaited._loop is self._loop:
+            wait: Wait = awaited
+            wait._asyncio_future_blocking = False
+            wait._task = self
+            self._fut_waiter = wait
+            if self._must_cancel and wait.cancel(self._cancel_text):
+                self._must_cancel = False
+        elif awaited is None:  # a bare yield: asyncio.sleep(0)
+            self._queue.items.append(self)
+        elif getattr(awaited, "_asyncio_future_blocking", None):
+            awaited._asyncio_future_blocking = False
+            if awaited.get_loop() is self._loop and awaited is not self:
+                awaited.add_done_callback(self.wakeup, context=self._context)
                 self._fut_waiter = awaited
                 if self._must_cancel and awaited.cancel(msg=self._cancel_text):
                     self._must_cancel = False
-                return
-            awaited._asyncio_future_blocking = False
-            problem: BaseException = (
-                RuntimeError(f"Task cannot await on itself: {self!r}")
-                if awaited is self
-                else NondeterministicOperationError(
-                    f"a handler awaited {awaited!r}, which belongs to another event loop and is "
-                    "not in the journal; do this in a step: await ctx.run('name', function, …)"
-                )
-            )
-        elif awaited is None:  # a bare yield: asyncio.sleep(0)
-            loop.call_soon(self._step, context=self._context)
-            return
+            elif awaited is self:
+                self._refuse(RuntimeError(f"Task cannot await on itself: {self!r}"))
+            else:
+                self._refuse(_foreign(awaited, "belongs to another event loop"))
         else:
-            problem = NondeterministicOperationError(
-                f"a handler awaited {awaited!r}, which is not asyncio's and is not in the "
-                "journal; do this in a step: await ctx.run('name', function, …)"
-            )
-        loop.call_soon(self._step, problem, context=self._context)
+            self._refuse(_foreign(awaited, "is not asyncio's"))
 
-    def _wakeup(self, future: Future[Any]) -> None:
+    def _refuse(self, problem: BaseException) -> None:
+        self._error = problem
+        self._queue.items.append(self)
+
+    def wakeup(self, future: Future[Any]) -> None:
+        """What is awaited is done: a callback, so in the task's context already."""
         try:
             future.result()
         except BaseException as error:
-            self._step(error)
-        else:
-            self._step()
+            self._error = error
+        self.step()
 
     def close_coroutine(self) -> str | None:
         """Close the coroutine inside its own context; what it did wrong, or None.
@@ -205,7 +312,7 @@ class LoopTask(LoopFuture):
         try:
             # Innermost first, as closing the outermost would; but there, an inner one that ignores
             # the close ends those around it with a RuntimeError, and is left as garbage.
-            for awaitable in reversed(_await_chain(self._coro)):
+            for awaitable in reversed(await_chain(self._coro)):
                 complaint = self._close(awaitable) or complaint
         finally:
             leave_task(self._loop, self)
@@ -220,7 +327,7 @@ class LoopTask(LoopFuture):
                 if "ignored GeneratorExit" not in str(refused):
                     return f"{type(refused).__name__}: {refused}"
                 # A TaskGroup waits for its tasks however it is left: no fault of the user's.
-                if not any(_is_group_exit(frame) for frame in await_stack(awaitable)):
+                if not any(is_group_exit(frame) for frame in await_stack(awaitable)):
                     complaint = f"awaits in its finally while being closed: {where(awaitable)}"
             except (KeyboardInterrupt, SystemExit):
                 raise
@@ -233,60 +340,8 @@ class LoopTask(LoopFuture):
         return complaint
 
 
-def await_stack(awaitable: Any) -> list[FrameType]:
-    """Frames from the outermost coroutine to the one that waits, innermost last."""
-    return [_frame_and_awaited(each)[0] for each in _await_chain(awaitable)]
-
-
-def _await_chain(awaitable: Any) -> list[Any]:
-    """The coroutines and generators that wait for each other, innermost last."""
-    chain: list[Any] = []
-    while awaitable is not None:
-        frame, following = _frame_and_awaited(awaitable)
-        if frame is None:
-            break
-        chain.append(awaitable)
-        awaitable = following
-    return chain
-
-
-def _frame_and_awaited(awaitable: Any) -> tuple[Any, Any]:
-    for prefix, link in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
-        frame = getattr(awaitable, f"{prefix}_frame", None)
-        if frame is not None:
-            return frame, getattr(awaitable, link, None)
-    return None, None
-
-
-_PLUMBING = ("perdure", "asyncio", "anyio")
-
-
-def is_plumbing(frame: FrameType) -> bool:
-    """Whether *frame* belongs to perdure or an async library rather than to the user."""
-    name = frame.f_globals.get("__name__", "")
-    return name.partition(".")[0] in _PLUMBING
-
-
-def _is_group_exit(frame: FrameType) -> bool:
-    return is_plumbing(frame) and frame.f_code.co_name in ("__aexit__", "_aexit")
-
-
-def where(awaitable: Any) -> str:
-    """The user's line at which *awaitable* waits: ``file:line in function``."""
-    frames = await_stack(awaitable)
-    for frame in reversed(frames):
-        if not is_plumbing(frame):
-            return describe_frame(frame)
-    return describe_frame(frames[-1]) if frames else "an unknown place"
-
-
-def describe_frame(frame: FrameType) -> str:
-    code = frame.f_code
-    return f"{code.co_filename}:{frame.f_lineno} in {code.co_qualname}"
-
-
-def is_coroutine(value: object) -> bool:
-    """Whether a task can drive *value*; generators decorated by types.coroutine count."""
-    return inspect.iscoroutine(value) or (
-        inspect.isgenerator(value) and bool(value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+def _foreign(awaited: object, why: str) -> NondeterministicOperationError:
+    return NondeterministicOperationError(
+        f"a handler awaited {awaited!r}, which {why} and is not in the journal; do this in a "
+        "step: use ctx.run('name', function, …)"
     )

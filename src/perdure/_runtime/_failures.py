@@ -71,7 +71,9 @@ class Failures:
             return
         step = running.step
         ledger = scheduler.ledger
-        policy = step.retry or scheduler.policy_of(running.invocation_id) or self._default_retry
+        policy = (
+            step.detail.retry or scheduler.policy_of(running.invocation_id) or self._default_retry
+        )
         before = ledger.step_backoff(running.invocation_id, running.index)
         backoff = self._next(before, policy, error)
         exhausted = self._exhausted(policy, backoff) and not running.interrupted
@@ -85,7 +87,7 @@ class Failures:
                 others_run=running.invocation_id in scheduler.running,
             )
             scheduler.seal()
-        elif step.retry is not None:
+        elif step.detail.retry is not None:
             text = f"{what} failed after {backoff.attempts} attempts: {backoff.failure}"
             scheduler.step_done(running, encode_failure(TerminalError(text)), Flag.FAILED)
         else:

@@ -29,7 +29,7 @@ def _hash_of_gathering(future: Any) -> int:  # Any: asyncio's class is private.
         if not isinstance(loop, DeterministicLoop):
             return object.__hash__(future)
         # Numbered when first asked for: also a moment that every replay repeats.
-        loop.number = number = loop.number + 1
+        number = loop.queue.next_number()
         future._perdure_number = number
     return number
 

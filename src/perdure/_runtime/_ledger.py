@@ -94,6 +94,9 @@ class Ledger:
         rows = store.scan(Db.PENDING, invocation_id)
         arrival = int.from_bytes(rows[-1][0], "big") + 1 if rows else 1
         store.put(Db.PENDING, invocation_id, u64(arrival), pack_entry(entry))
+        if entry.kind == Kind.STEP_DONE:
+            # Left there, the row would start a step whose answer is durable.
+            self.end_backoff(invocation_id, entry.ref)
         instance = self.residents.get(invocation_id)
         if instance is not None and instance.phase is Phase.LIVE:
             instance.backlog.append(Delivery(entry, arrival))
@@ -146,7 +149,8 @@ class Ledger:
     ) -> Consequences:
         """All rows of one activation."""
         result = Consequences()
-        first_index, entries, ended, kept_entries, completed = activation
+        first_index, entries = activation.first_index, activation.entries
+        completed = activation.completed
         kept = instance.record.kept
         whole_life = False
         if instance.phase is _ADMITTED:
@@ -156,7 +160,7 @@ class Ledger:
         if kept == _JOURNAL or not whole_life:
             if self._sites.unsaved:
                 self._sites.flush()
-            self._store.put_journal(instance.id, first_index, kept_entries)
+            self._store.put_journal(instance.id, first_index, activation.kept)
             if kept != _JOURNAL:
                 instance.chunks.append(first_index)
         notification, arrival, timer = delivery
@@ -172,7 +176,7 @@ class Ledger:
             if entry[0] >= FIRST_COMMAND:
                 self._effect(instance, index, entry, result)
             index += 1
-        for operation in ended:
+        for operation in activation.ended:
             self._end(instance, operation, result)
         if completed:
             self._complete(instance, entries, result)
@@ -375,6 +379,8 @@ class Ledger:
         for delivery in waiting:
             self.forget_delivery(instance, delivery)
         for arrival, delivery in enumerate(waiting, 1):
+            if delivery.entry.kind == Kind.STEP_DONE:
+                self.end_backoff(instance.id, delivery.entry.ref)
             self._store.put(Db.PENDING, instance.id, u64(arrival), pack_entry(delivery.entry))
 
     def pause(self, invocation_id: bytes, backoff: Backoff) -> None:

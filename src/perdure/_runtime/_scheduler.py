@@ -15,6 +15,7 @@ import contextlib
 import contextvars
 import itertools
 import logging
+import sys
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -110,7 +111,8 @@ class Scheduler:
         for invocation_id, _ in self.store.scan(Db.READY, b""):
             if self._may_run(invocation_id):
                 self._recovering.append(invocation_id)
-        self._on_timers()
+        # All of them: a call accepted after this comes after them, however many there are.
+        self._on_timers(limit=sys.maxsize)
         self._wake_pump()
 
     async def drain(self, timeout_s: float) -> None:
@@ -533,6 +535,7 @@ class Scheduler:
                 continue
             if instance.resting_steps.get(operation.index, 0) <= now_ms:
                 self.when_committed(self._start_step, instance, operation)
+                instance.last_unit = self.store.sealed  # it stays until the step has started
 
     def drop(self, instance: Instance) -> None:
         """Take an invocation out of memory; who waits for it goes on waiting."""
@@ -554,6 +557,9 @@ class Scheduler:
         if excess <= 0 or self.failure is not None:
             return
         committed = self.store.committed
+        if self._held:
+            # A step that waits for its start belongs to an instance that is in memory.
+            committed = min(committed, self._held[0][0] - 1)
         for instance in list(itertools.islice(self._residents.values(), 4 * excess + 16)):
             if (
                 instance.phase is Phase.LIVE
@@ -601,10 +607,14 @@ class Scheduler:
 
     def _start_step(self, instance: Instance, operation: Operation) -> None:
         assert isinstance(operation, Step)
-        if operation.index not in instance.machine.outstanding or self._draining:
-            return  # cancelled before it began, or left to the next start
+        if self._residents.get(instance.id) is not instance or self._draining:
+            return  # left to the next attempt, or to the next start
+        if operation.index not in instance.machine.outstanding:
+            return  # cancelled before it began, or answered
         if operation.index in self.running.get(instance.id, ()):
             return
+        if any(delivery.entry.ref == operation.index for delivery in instance.backlog):
+            return  # answered: whoever wanted it started too had been overtaken
         running = RunningStep(instance.id, instance.text_id, operation.index, operation)
         self.running.setdefault(instance.id, {})[operation.index] = running
         self._runner.start(running)
@@ -651,15 +661,15 @@ class Scheduler:
         self.seal()
         self.wake(invocation_id)
 
-    def _on_timers(self) -> None:
+    def _on_timers(self, limit: int = TIMERS_PER_TURN) -> None:
         """Let the timers that are due fire, in deadline order."""
         if self.failure is not None or self._draining:
             return
         with self._failing_the_engine():
-            due = self._timers.due(self.clock.now_ms(), TIMERS_PER_TURN)
+            due = self._timers.due(self.clock.now_ms(), limit)
             for timer, value in due:
                 self._fire(timer, value)
-            if len(due) == TIMERS_PER_TURN:
+            if len(due) == limit:
                 self._loop.call_soon(self._on_timers)
             else:
                 self._timers.arm()

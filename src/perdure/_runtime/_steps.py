@@ -90,11 +90,11 @@ class StepRunner:
     def start(self, running: RunningStep) -> None:
         """Begin an attempt."""
         step = running.step
-        if step.is_async:
+        if step.detail.is_async:
             running.task = self._loop.create_task(self._attempt(running))
         else:
-            if step.timeout_s is not None:
-                running.expiry = self._loop.call_later(step.timeout_s, self._expire, running)
+            if step.detail.timeout_s is not None:
+                running.expiry = self._loop.call_later(step.detail.timeout_s, self._expire, running)
             context = contextvars.copy_context()
             self._threads.submit(lambda: context.run(self._attempt_in_thread, running))
 
@@ -102,11 +102,11 @@ class StepRunner:
         step = running.step
         _token.set((running.text_id, running.index))
         try:
-            if step.timeout_s is None:
-                value = await step.function(*step.arguments)
+            if step.detail.timeout_s is None:
+                value = await step.detail.function(*step.detail.arguments)
             else:
-                async with asyncio.timeout(step.timeout_s):
-                    value = await step.function(*step.arguments)
+                async with asyncio.timeout(step.detail.timeout_s):
+                    value = await step.detail.function(*step.detail.arguments)
             payload = step.encode(value)
         except BaseException as error:
             self._raised(running, error)
@@ -143,15 +143,17 @@ class StepRunner:
     def _expire(self, running: RunningStep) -> None:
         # A thread can not be stopped: its outcome is dropped, and the attempt counts as failed.
         running.cancel()
-        self._failed(running, TimeoutError(f"no result within {running.step.timeout_s} s"))
+        self._failed(running, TimeoutError(f"no result within {running.step.detail.timeout_s} s"))
 
     def _attempt_in_thread(self, running: RunningStep) -> None:
+        if running.cancelled:
+            return  # while it waited for a thread: started now, it would overtake a compensation
         step = running.step
         _token.set((running.text_id, running.index))
         payload: bytes | None = None
         error: BaseException | None = None
         try:
-            value = step.function(*step.arguments)
+            value = step.detail.function(*step.detail.arguments)
             if inspect.isawaitable(value):
                 # `ctx.run("send", lambda: mailer.send(doc))`: made here, awaited on the loop.
                 self._call_on_loop(self._start_awaitable, running, value)
@@ -182,7 +184,7 @@ class StepRunner:
         async def attempt() -> None:
             _token.set((running.text_id, running.index))
             try:
-                async with asyncio.timeout(step.timeout_s):
+                async with asyncio.timeout(step.detail.timeout_s):
                     payload = step.encode(await awaitable)
             except BaseException as error:
                 self._raised(running, error)

@@ -63,5 +63,8 @@ class DirectoryLock:
         """Let go of the directory; idempotent, and nothing in a forked child."""
         if self._descriptor in _held:
             _held.discard(self._descriptor)
+            # Closing alone would leave the lock with a child forked just now, which has this
+            # descriptor too until it has run _release_in_child.
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
         self._descriptor = -1

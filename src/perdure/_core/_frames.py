@@ -1,0 +1,66 @@
+"""Frames of coroutines, for people: where a handler waits, and which line issued a command."""
+
+from __future__ import annotations
+
+import inspect
+from types import FrameType
+from typing import Any
+
+_PLUMBING = ("perdure", "asyncio", "anyio")
+
+
+def await_stack(awaitable: Any) -> list[FrameType]:
+    """Frames from the outermost coroutine to the one that waits, innermost last."""
+    return [_frame_and_awaited(each)[0] for each in await_chain(awaitable)]
+
+
+def await_chain(awaitable: Any) -> list[Any]:
+    """The coroutines and generators that wait for each other, innermost last."""
+    chain: list[Any] = []
+    while awaitable is not None:
+        frame, following = _frame_and_awaited(awaitable)
+        if frame is None:
+            break
+        chain.append(awaitable)
+        awaitable = following
+    return chain
+
+
+def _frame_and_awaited(awaitable: Any) -> tuple[Any, Any]:
+    for prefix, link in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
+        frame = getattr(awaitable, f"{prefix}_frame", None)
+        if frame is not None:
+            return frame, getattr(awaitable, link, None)
+    return None, None
+
+
+def is_plumbing(frame: FrameType) -> bool:
+    """Whether *frame* belongs to perdure or an async library rather than to the user."""
+    name = frame.f_globals.get("__name__", "")
+    return name.partition(".")[0] in _PLUMBING
+
+
+def is_group_exit(frame: FrameType) -> bool:
+    """Whether *frame* is where a task group waits for its tasks."""
+    return is_plumbing(frame) and frame.f_code.co_name in ("__aexit__", "_aexit")
+
+
+def where(awaitable: Any) -> str:
+    """The user's line at which *awaitable* waits: ``file:line in function``."""
+    frames = await_stack(awaitable)
+    for frame in reversed(frames):
+        if not is_plumbing(frame):
+            return describe_frame(frame)
+    return describe_frame(frames[-1]) if frames else "an unknown place"
+
+
+def describe_frame(frame: FrameType) -> str:
+    code = frame.f_code
+    return f"{code.co_filename}:{frame.f_lineno} in {code.co_qualname}"
+
+
+def is_coroutine(value: object) -> bool:
+    """Whether a task can drive *value*; generators decorated by types.coroutine count."""
+    return inspect.iscoroutine(value) or (
+        inspect.isgenerator(value) and bool(value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+    )

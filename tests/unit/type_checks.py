@@ -1,0 +1,55 @@
+"""What type checkers make of a handler: `make lint` checks this module, and nothing runs it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, assert_type
+
+from perdure import DurableFuture, DurablePromise, WorkflowContext
+from perdure.futures import PendingType
+
+if TYPE_CHECKING:
+
+    def count(text: str, start: int = 0) -> int: ...
+
+    async def fetch(url: str) -> bytes: ...
+
+    def untyped(*args): ...  # type: ignore[no-untyped-def]
+
+    async def steps_have_the_type_of_their_function(ctx: WorkflowContext) -> None:
+        assert_type(ctx.run("count", count, "a"), DurableFuture[int])
+        assert_type(ctx.run("fetch", fetch, "http://a", timeout=timedelta(1)), DurableFuture[bytes])
+        assert_type(await ctx.run("fetch", fetch, "http://a"), bytes)
+        assert_type(ctx.run("lambda", lambda: "text"), DurableFuture[str])
+
+    async def returns_wins_over_the_annotation(ctx: WorkflowContext) -> None:
+        assert_type(ctx.run("count", count, "a", returns=bool), DurableFuture[bool])
+        assert_type(ctx.run("untyped", untyped, returns=list[int]), DurableFuture[list[int]])
+        _either: Any = await ctx.run("untyped", untyped, returns=int | None)
+
+    async def arguments_of_a_step_are_checked(ctx: WorkflowContext) -> None:
+        ctx.run("count", count, 7)  # type: ignore[arg-type]
+        ctx.run("fetch", fetch)  # type: ignore[call-arg, arg-type]
+
+    async def promises_have_the_type_they_were_asked_with(ctx: WorkflowContext) -> None:
+        promise = ctx.promise("number", int)
+        assert_type(promise, DurablePromise[int])
+        assert_type(await promise, int)
+        assert_type(await promise.peek(), int | PendingType)
+        assert_type(ctx.promise("anything"), DurablePromise[Any])
+        _either: DurablePromise[Any] = ctx.promise("either", int | None)
+
+    async def state_has_the_type_it_was_asked_with(ctx: WorkflowContext) -> None:
+        assert_type(await ctx.get("n", int), int | None)
+        assert_type(await ctx.get("n", int, 0), int)
+        assert_type(await ctx.get("n", int, ""), int | str)
+        assert_type(await ctx.get("n"), Any)
+        assert_type(await ctx.get("n", default=0), Any)
+        _either: int | None = await ctx.get("n", int | None, 0)
+
+    async def futures_are_awaitable_in_all_of_asyncio(ctx: WorkflowContext) -> None:
+        step, timer = ctx.run("count", count, "a"), ctx.after(1)
+        assert_type(await asyncio.gather(step, timer), tuple[int, None])
+        assert_type(await asyncio.wait_for(step, 1), int)
+        assert_type(await asyncio.shield(step), int)
