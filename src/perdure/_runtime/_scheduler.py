@@ -267,7 +267,7 @@ class Scheduler:
         if instance is not None:
             if instance.phase is Phase.ADMITTED:
                 # Whoever is told of it may rely on it: its rows go before the answer.
-                self.ledger.accept_ready(instance)
+                self.ledger.accept(instance, ready=True)
                 self._sealed(instance)
                 self.accept_when_committed(instance)
                 return instance.id
