@@ -7,7 +7,8 @@ encodes once, or raises :class:`InvalidInput` with the place, the limit and the 
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from perdure.errors import InvalidInput
 
@@ -18,6 +19,9 @@ NAME_BYTES_MAX: Final = 96
 """Name of a service, handler, step, promise, signal or state entry."""
 
 IDEMPOTENCY_KEY_BYTES_MAX: Final = 255
+
+HEADER_BYTES_MAX: Final = 64 * 1024
+"""Name or value of one header of a call."""
 
 PAYLOAD_BYTES_MAX: Final = 32 * 1024 * 1024
 """One encoded value: an argument, a result, a state entry."""
@@ -43,6 +47,18 @@ def check_name(name: str, place: str) -> bytes:
 def check_idempotency_key(key: str, place: str = "idempotency key") -> bytes:
     """Encode an idempotency key; it must not be empty."""
     return _check(key, place, IDEMPOTENCY_KEY_BYTES_MAX, empty=False)
+
+
+def check_headers(headers: Any) -> dict[str, str]:  # Any: what a caller gave.
+    """Copy the headers of a call; None is none."""
+    if headers is None:
+        return {}
+    if not isinstance(headers, Mapping):
+        raise InvalidInput(f"headers: expected a mapping of `str`, got `{type(headers).__name__}`")
+    for name, value in headers.items():
+        _check(name, "name in headers", HEADER_BYTES_MAX, empty=False)
+        _check(value, f"headers[{name!r}]", HEADER_BYTES_MAX, empty=True)
+    return dict(headers)
 
 
 def check_payload_size(size: int, place: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import enum
 import os
 import random
@@ -11,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, Literal, TypeVar, cast, overload
 
 from perdure._ids import InvocationId, InvocationIdGenerator, format_id, parse_id
-from perdure._limits import check_key
+from perdure._limits import check_headers, check_key
 from perdure._runtime._clock import Clock, WallClock
 from perdure._runtime._describe import Description, describe_invocation
 from perdure._runtime._instance import Kept
@@ -136,6 +137,10 @@ class Engine:
             raise ValueError(f"durability must be 'fsync', 'os' or 'memory', not {durability!r}")
         if max_resident < 0:
             raise ValueError(f"max_resident must not be negative, got {max_resident}")
+        if step_threads < 1:
+            raise ValueError(f"step_threads must be at least 1, got {step_threads}")
+        if drain_timeout < 0:
+            raise ValueError(f"drain_timeout must not be negative, got {drain_timeout}")
         self._path = os.fspath(path)
         self._services = _registry(services)
         self._durability: Durability = durability
@@ -145,6 +150,7 @@ class Engine:
         self._map_size = map_size
         self._clock: Clock = clock or WallClock()
         self._drain_timeout = drain_timeout
+        self._loop: asyncio.AbstractEventLoop | None = None  # that opened it
         self._scheduler: Scheduler | None = None
         self._closed = False
 
@@ -171,13 +177,14 @@ class Engine:
         """
         if self._scheduler is not None:
             raise StoreClosed("this engine was opened before; make another Engine")
+        self._loop = asyncio.get_running_loop()
         store = Store(self._path, durability=self._durability, map_size=self._map_size)
         try:
             seed = random.SystemRandom()
             self._scheduler = Scheduler(
                 store,
                 self._services,
-                loop=asyncio.get_running_loop(),
+                loop=self._loop,
                 clock=self._clock,
                 ids=InvocationIdGenerator(self._clock.now_ms, seed.getrandbits),
                 max_resident=self._max_resident,
@@ -204,6 +211,13 @@ class Engine:
         if self._scheduler is None:
             raise StoreClosed("the engine is not open; use it inside `async with engine:`")
         self._scheduler.check_open()
+        if asyncio.get_running_loop() is not self._loop:
+            # The answer would wake the asker outside its journal, or on a loop that never looks.
+            raise InvalidInput(
+                "the engine was used outside the event loop that opened it: in a handler (do it in "
+                "a step: await ctx.run('name', engine.call, …)) or on the loop of another thread "
+                "(hand it over: asyncio.run_coroutine_threadsafe)"
+            )
         return self._scheduler
 
     # -- invoking ---------------------------------------------------------------------------
@@ -329,7 +343,7 @@ class Engine:
                 await scheduler.committed()
                 return InvocationHandle(self, InvocationId(existing), Accepted.EXISTING, serde)
         instance = scheduler.admit(
-            definition, key=key, argument=payload, headers=dict(headers or {}), kept=kept
+            definition, key=key, argument=payload, headers=check_headers(headers), kept=kept
         )
         accepted = instance.accepted = asyncio.get_running_loop().create_future()
         await accepted
@@ -400,7 +414,7 @@ class Engine:
         kept: Kept,
     ) -> Output:
         instance = self._open_scheduler().admit(
-            definition, key=key, argument=payload, headers=dict(headers or {}), kept=kept
+            definition, key=key, argument=payload, headers=check_headers(headers), kept=kept
         )
         answer = instance.answer = asyncio.get_running_loop().create_future()
         return cast(Output, await answer)
@@ -496,12 +510,12 @@ class Engine:
         service_name, name = resolve(handler)
         registered = self._services.get(service_name)
         if registered is None:
-            known = ", ".join(sorted(self._services)) or "none"
+            known = _known(service_name, self._services)
             raise NotFound(f"service {service_name!r} is not registered here; there are: {known}")
         service = registered[0]
         definition = service.handlers.get(name)
         if definition is None:
-            known = ", ".join(sorted(service.handlers))
+            known = _known(name, service.handlers)
             raise NotFound(f"service {service_name!r} has no handler {name!r}; it has: {known}")
         target = f"{service_name}.{name}"
         if service.kind is ServiceKind.SERVICE:
@@ -514,6 +528,13 @@ class Engine:
             raise InvalidInput(f"{target}: the key must be a str, not {type(key).__name__}")
         check_key(key, f"key of {target}")
         return definition, key, _encode_argument(definition, arg, target)
+
+
+def _known(name: str, names: Iterable[str]) -> str:
+    """The *names* there are, and which of them *name* may have been meant to be."""
+    near = difflib.get_close_matches(name, names, 1)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    return (", ".join(sorted(names)) or "none") + meant
 
 
 def _encode_argument(definition: HandlerDefinition, arg: Any, target: str) -> bytes | None:
@@ -540,6 +561,8 @@ def _decode(output: Output, serde: Serde[Any]) -> Any:
 
 def _registry(services: Iterable[Any]) -> dict[str, tuple[ServiceDefinition, Any]]:
     registry: dict[str, tuple[ServiceDefinition, Any]] = {}
+    if not isinstance(services, Iterable):
+        raise DefinitionError(f"services must be a list of instances, not {services!r}")
     for service in services:
         if isinstance(service, type):
             raise DefinitionError(

@@ -339,16 +339,26 @@ def encode_failure(error: BaseException) -> bytes:
     """
     if isinstance(error, TerminalError):
         kind = type(error).__name__ if type(error) in _FAILURES.values() else "TerminalError"
-        message = str(error.message)
-        code = error.code if type(error.code) is int else int(TerminalError.default_code)
-        metadata = {_text(key): _text(item) for key, item in dict(error.metadata).items()}
-        return _cbor.encode([kind, _text(message), code, metadata])
+        # The attributes are missing where a subclass of a user's did not call its base.
+        message = getattr(error, "message", type(error).__name__)
+        code = getattr(error, "code", None)
+        metadata = getattr(error, "metadata", None)
+        return _cbor.encode(
+            [
+                kind,
+                _text(message),
+                code if type(code) is int else int(TerminalError.default_code),
+                {_text(key): _text(item) for key, item in metadata.items()}
+                if isinstance(metadata, dict)
+                else {},
+            ]
+        )
     if isinstance(error, asyncio.CancelledError):
         return _cbor.encode(
             ["Cancelled", _text(error) or "cancelled", errors.Cancelled.default_code, {}]
         )
-    message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return _cbor.encode(["TerminalError", _text(message), TerminalError.default_code, {}])
+    message = describe_failure(error)
+    return _cbor.encode(["TerminalError", message, TerminalError.default_code, {}])
 
 
 def decode_failure(payload: bytes) -> TerminalError:
@@ -364,8 +374,19 @@ def decode_failure(payload: bytes) -> TerminalError:
             raise StoreCorrupt(f"failure: the stored bytes are not a failure: {other!r:.100}")
 
 
+def describe_failure(error: BaseException) -> str:
+    """Type and text of any exception: at most 64 KiB, lone surrogates escaped; never fails."""
+    text = _text(error)
+    name = type(error).__name__
+    return _text(f"{name}: {text}" if text else name)
+
+
 def _text(value: object) -> str:
-    encoded = str(value).encode("utf-8", "backslashreplace")
+    try:
+        text = str(value)
+    except Exception as broken:
+        text = f"(its text can not be shown: {type(broken).__name__})"
+    encoded = text.encode("utf-8", "backslashreplace")
     if len(encoded) <= FAILURE_MESSAGE_BYTES_MAX:
         return encoded.decode()
     return encoded[:FAILURE_MESSAGE_BYTES_MAX].decode("utf-8", "ignore") + "…"

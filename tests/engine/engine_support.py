@@ -66,7 +66,8 @@ class ManualClock:
         due = [item for item in self._waiting if item[0] <= self._now_ms]
         self._waiting = [item for item in self._waiting if item[0] > self._now_ms]
         for _, handle, loop in due:
-            loop.call_soon(_run_handle, handle)
+            if not handle.cancelled():  # its engine, and perhaps its loop, are closed
+                loop.call_soon(_run_handle, handle)
 
 
 def _run_handle(handle: asyncio.Handle) -> None:

@@ -26,7 +26,8 @@ def where(awaitable: Any) -> str:
     """The user's line at which *awaitable* waits: ``file:line in function``."""
     frames = await_stack(awaitable)
     for frame in reversed(frames):
-        if not is_plumbing(frame):
+        # Compiled code of ours has frames without a line, and without globals to tell it by.
+        if frame.f_lineno is not None and not is_plumbing(frame):
             return describe_frame(frame)
     return describe_frame(frames[-1]) if frames else "an unknown place"
 

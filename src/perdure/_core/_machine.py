@@ -377,6 +377,7 @@ class Machine:
         self, name: str, payload: bytes, *, failed: bool, recode: Recode | None
     ) -> bool:
         """Resolve or reject; False if the promise was completed before."""
+        self.check_usable()  # before the store is read
         kind = Kind.PROMISE_REJECT if failed else Kind.PROMISE_RESOLVE
         entry = Entry(kind, name=name, payload=payload)
         if self._recorded is None and self._view.promise(name) is not None:
@@ -402,6 +403,7 @@ class Machine:
         return 0 if frame is None or frame is self._host_frame else self._sites.of(frame)
 
     def _read(self, entry: Entry, answer: Callable[[Entry], Entry]) -> Entry:
+        self.check_usable()  # before the store is read: it may be closed, this another thread
         return self.issue(answer(entry) if self._recorded is None else entry)
 
     def _record(self, entry: Entry, recode: Recode | None = None) -> Entry:

@@ -61,7 +61,7 @@ class Description:
     """One invocation, as ``engine.describe`` shows it.
 
     Attributes:
-      waiting_on: What could make it go on, one line each.
+      waiting_on: What could make it go on, one line each; first why it is blocked, if it is.
       last_failure: Of the attempt or step that failed last and has not succeeded since, or None.
       attempt: Number of the current attempt.
       journal: Its entries; empty where ``journal_kept`` is false and it has completed.
@@ -107,13 +107,16 @@ def describe_invocation(scheduler: Scheduler, invocation_id: bytes) -> Descripti
     output = scheduler.output(invocation_id)
     backoff = _backoff(scheduler, invocation_id)
     waiting = [] if output is not None else _waiting_on(scheduler, invocation_id, rows)
+    status = _status(scheduler, invocation_id)
+    if status is Status.BLOCKED:
+        waiting.insert(0, scheduler.why_blocked(record))
     return Description(
         id=format_id(invocation_id),
         service=record.service,
         key=record.key,
         handler=record.handler,
         version=record.version,
-        status=_status(scheduler, invocation_id),
+        status=status,
         created_at=_time(record.created_ms),
         completed_at=None if output is None else _time(output.completed_ms),
         attempt=1 if backoff is None else backoff.attempts + 1,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from perdure._core._entries import Flag
 from perdure._runtime._instance import Delivery, Instance
 from perdure._runtime._layout import Backoff
-from perdure._runtime._steps import RunningStep, describe_failure
+from perdure._runtime._steps import RunningStep
 from perdure.errors import (
     HandlerStalled,
     InternalError,
@@ -21,7 +21,7 @@ from perdure.errors import (
     TerminalError,
 )
 from perdure.retry import RetryPolicy
-from perdure.serde import encode_failure
+from perdure.serde import describe_failure, encode_failure
 
 if TYPE_CHECKING:
     from perdure._runtime._scheduler import Scheduler
@@ -77,7 +77,7 @@ class Failures:
         )
         before = ledger.step_backoff(running.invocation_id, running.index)
         backoff = self._next(before, policy, error)
-        exhausted = self._exhausted(policy, backoff)
+        exhausted = self._exhausted(policy, backoff) and not running.interrupted
         what = f"step {step.name!r}"
         self._log(running.text_id, what, backoff, error, not exhausted, False)
         if not exhausted:

@@ -70,8 +70,8 @@ class Ledger:
 
     # -- outside events ---------------------------------------------------------------------
 
-    def accept(self, instance: Instance) -> None:
-        """The rows that make an invocation exist."""
+    def accept(self, instance: Instance, *, ready: bool = False) -> None:
+        """The rows that make an invocation exist; *ready*: before its first activation."""
         record = instance.record
         self._store.put(Db.INVOCATIONS, instance.id, b"", record.pack())
         if instance.definition.kind is HandlerKind.RUN:
@@ -82,6 +82,7 @@ class Ledger:
                 pack_target(record.service, record.key, instance.id),
             )
         instance.phase = Phase.LIVE
+        self._set_ready(instance, ready)
 
     def notify(self, invocation_id: bytes, entry: Entry) -> None:
         """Have *entry* wait for delivery; the invocation becomes ready unless it backs off."""

@@ -98,6 +98,7 @@ class Scheduler:
         self._dropped: dict[bytes, int] = {}  # evicted by failure: its last unit, not yet committed
         self._pump_handle: asyncio.Handle | None = None
         self._draining = False
+        self._blocked: set[bytes] | None = set()  # seen at start; None once the user was told
         self._room: asyncio.Event = asyncio.Event()
         self._room.set()
         self._quiet: asyncio.Event = asyncio.Event()
@@ -107,18 +108,9 @@ class Scheduler:
     def open(self) -> None:
         """Take up what the directory holds: what is ready, then the timers that are due."""
         self._loop.add_reader(self.store.fileno(), self._on_commit)
-        blocked = 0
         for invocation_id, _ in self.store.scan(Db.READY, b""):
             if self._may_run(invocation_id):
                 self._recovering.append(invocation_id)
-            else:
-                blocked += 1
-        if blocked:
-            logger.warning(
-                "%d ready invocations belong to services, handlers or versions that are not "
-                "registered here; they are left alone and go on when an engine has them",
-                blocked,
-            )
         # All of them: a call accepted after this comes after them, however many there are.
         self._on_timers(limit=sys.maxsize)
         self._wake_pump()
@@ -126,6 +118,7 @@ class Scheduler:
     async def drain(self, timeout_s: float) -> None:
         """Start nothing new, let what runs end within *timeout_s*, and stop."""
         self._draining = True
+        self._room.set()  # who waits for it learns that the engine closes
         self._timers.disarm()
         deadline = self._loop.time() + timeout_s
         try:
@@ -136,22 +129,24 @@ class Scheduler:
         except TimeoutError:
             left = sum(len(steps) for steps in self.running.values())
             logger.warning(
-                "%d steps still run after %.1f s; they start anew when the directory is opened again",
+                "%d steps still run after %.1f s; they start anew when the directory is opened "
+                "again",
                 left,
                 timeout_s,
             )
-        tasks = [step.task for steps in self.running.values() for step in steps.values()]
-        for steps in self.running.values():
-            for step in steps.values():
-                step.cancel()
+        finally:  # also when the drain itself is cancelled: nothing may report to a closed store
+            tasks = [step.task for steps in self.running.values() for step in steps.values()]
+            for steps in self.running.values():
+                for step in steps.values():
+                    step.cancel()
         pending = [task for task in tasks if task is not None and not task.done()]
         if pending:
             await asyncio.wait(pending, timeout=1.0)
+        if self.failure is None:
+            await self.committed()  # rather than in close(), which stops the host's loop for it
 
     def close(self) -> None:
         """Flush the store, release what its commit allows, fail who still waits."""
-        if self._pump_handle is not None:
-            self._pump_handle.cancel()
         self._timers.disarm()
         self._threads.close()
         self._loop.remove_reader(self.store.fileno())
@@ -159,9 +154,15 @@ class Scheduler:
             if self.failure is None:
                 self.store.wait_committed(self.store.sealed, None)
                 self._release(self.store.committed)
+        except StoreError as broken:
+            self.failure = broken
+            raise
         finally:
+            if self._pump_handle is not None:  # what was released may have woken it
+                self._pump_handle.cancel()
             closed = self.failure or StoreClosed(
-                "the engine was closed; what was accepted goes on when the directory is opened again"
+                "the engine was closed; what was accepted goes on when the directory is opened "
+                "again"
             )
             self._fail_waiting(closed)
             for instance in list(self._residents.values()):
@@ -216,7 +217,7 @@ class Scheduler:
         if self.failure is not None:
             raise type(self.failure)(*self.failure.args)
         if self._draining:
-            raise StoreClosed("the engine is closed; open it again to use it")
+            raise StoreClosed("the engine is closed; make another Engine to go on")
 
     async def room(self) -> None:
         """Wait until the disk has caught up enough to accept more."""
@@ -265,7 +266,11 @@ class Scheduler:
         instance = self._starting.get((service, key))
         if instance is not None:
             if instance.phase is Phase.ADMITTED:
-                return instance.id  # its rows are not written yet
+                # Whoever is told of it may rely on it: its rows go before the answer.
+                self.ledger.accept(instance, ready=True)
+                self._sealed(instance)
+                self.accept_when_committed(instance)
+                return instance.id
             del self._starting[service, key]
         value = self.store.get(Db.TARGETS, target_digest(service, key), b"")
         return None if value is None else unpack_target(value, service, key)
@@ -390,6 +395,7 @@ class Scheduler:
                 activation = machine.activate(notification, self.clock.now_ms())
             except (KeyboardInterrupt, SystemExit):
                 self.drop(instance)
+                self._wake_pump()  # the others in the queue go on, if only until the close
                 raise
             except BaseException as error:
                 self._failures.attempt_failed(instance, delivery, error)
@@ -502,6 +508,7 @@ class Scheduler:
                     break
         except (KeyboardInterrupt, SystemExit):
             self.drop(instance)
+            self._wake_pump()
             raise
         except BaseException as error:
             self._failures.attempt_failed(instance, None, error)
@@ -565,14 +572,32 @@ class Scheduler:
                     return
 
     def is_registered(self, record: Record) -> bool:
-        registered = self._services.get(record.service)
-        return registered is not None and _fits(registered[0], record)
+        return not self.why_blocked(record)
+
+    def why_blocked(self, record: Record) -> str:
+        """Why an invocation can not run here; an empty text if it can."""
+        name = record.service
+        if name not in self._services:
+            return f"service {name!r} is not registered here"
+        service = self._services[name][0]
+        if record.handler not in service.handlers:
+            return f"service {name!r} has no handler {record.handler!r} here"
+        if record.version != service.version:
+            return (
+                f"version {record.version} of service {name!r} is not registered here, but "
+                f"{service.version}"
+            )
+        return ""
 
     def _may_run(self, invocation_id: bytes) -> bool:
         record = self.record(invocation_id)
         if record is None:
             return True  # nothing to be said of it; loading it shows so
-        return self.is_registered(record)
+        if self.is_registered(record):
+            return True
+        if self._blocked is not None:
+            self._blocked.add(invocation_id)
+        return False
 
     def _report_loop_problem(self, instance: Instance, problem: dict[str, Any]) -> None:
         error = problem.get("exception")
@@ -648,12 +673,25 @@ class Scheduler:
                 self._loop.call_soon(self._on_timers)
             else:
                 self._timers.arm()
+                self._warn_of_blocked()
+
+    def _warn_of_blocked(self) -> None:
+        """Say once, when all that was due at start has been seen, how many are left alone."""
+        if self._blocked:
+            logger.warning(
+                "%d invocations have something to do, but belong to services, handlers or versions "
+                "that are not registered here; they are left alone and go on when an engine has "
+                "them",
+                len(self._blocked),
+            )
+        self._blocked = None
 
     def _fire(self, timer: TimerKey, value: bytes) -> None:
+        if not self._may_run(timer.invocation_id):
+            return  # its row waits for an engine that may
         if not value:
-            if self._may_run(timer.invocation_id):
-                entry = Entry(Kind.TIMER_FIRED, timer.index)
-                self._deliver(timer.invocation_id, Delivery(entry, timer=timer))
+            entry = Entry(Kind.TIMER_FIRED, timer.index)
+            self._deliver(timer.invocation_id, Delivery(entry, timer=timer))
         elif timer.index == 0:
             self.load(timer.invocation_id, Backoff.unpack(value))
         else:

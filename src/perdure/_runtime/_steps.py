@@ -43,6 +43,8 @@ class RunningStep:
     Attributes:
       invocation_id, index: The operation.
       step: The function, its arguments and its declared type.
+      interrupted: It failed because the program is being stopped, or somebody cancelled its task:
+        no fault of the step's, so it does not use up its attempts.
     """
 
     invocation_id: bytes
@@ -52,6 +54,7 @@ class RunningStep:
     task: asyncio.Task[None] | None = None
     expiry: asyncio.Handle | None = None  # bounds an attempt in a thread
     cancelled: bool = False
+    interrupted: bool = False
 
     def cancel(self) -> None:
         """End the attempt: its task is cancelled, a thread's outcome is dropped."""
@@ -105,13 +108,24 @@ class StepRunner:
                 async with asyncio.timeout(step.detail.timeout_s):
                     value = await step.detail.function(*step.detail.arguments)
             payload = step.encode(value)
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
-            self._ended(running, None, error)
+            self._raised(running, error)
         else:
             if not running.cancelled:
                 self._succeeded(running, payload)
+
+    def _raised(self, running: RunningStep, error: BaseException) -> None:
+        """An attempt in a task raised; a KeyboardInterrupt goes on to the host."""
+        task = running.task
+        assert task is not None
+        running.interrupted = isinstance(error, KeyboardInterrupt) or (
+            isinstance(error, asyncio.CancelledError) and task.cancelling() > 0
+        )
+        self._ended(running, None, error)
+        if isinstance(error, KeyboardInterrupt):
+            # Whoever runs the loop gets it; the task need not report it a second time.
+            task.add_done_callback(lambda done: done.exception())
+            raise error
 
     def _ended(
         self, running: RunningStep, payload: bytes | None, error: BaseException | None
@@ -172,21 +186,9 @@ class StepRunner:
             try:
                 async with asyncio.timeout(step.detail.timeout_s):
                     payload = step.encode(await awaitable)
-            except KeyboardInterrupt:
-                raise
             except BaseException as error:
-                self._ended(running, None, error)
+                self._raised(running, error)
             else:
                 self._ended(running, payload, None)
 
         running.task = self._loop.create_task(attempt())
-
-
-def describe_failure(error: BaseException) -> str:
-    """Type and text of *error*; also when its ``__str__`` raises."""
-    try:
-        text = str(error)
-    except Exception as broken:
-        text = f"(its text can not be shown: {type(broken).__name__})"
-    name = type(error).__name__
-    return f"{name}: {text}" if text else name
