@@ -224,7 +224,7 @@ def complaints_of(act: Any, place: Place, caplog: pytest.LogCaptureFixture) -> l
     return [record.getMessage() for record in caplog.records if record.name == "perdure"]
 
 
-def test_a_coroutine_that_awaits_in_finally_is_reported_and_does_not_hang_the_engine(
+def test_a_coroutine_that_awaits_in_finally_is_closed_without_complaint(
     resident_place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def act(ctx: WorkflowContext) -> str:
@@ -233,11 +233,9 @@ def test_a_coroutine_that_awaits_in_finally_is_reported_and_does_not_hang_the_en
         try:
             return await ctx.promise("one", str)
         finally:
-            await asyncio.sleep(0)  # it resists here
+            await asyncio.sleep(0)  # as it may: a replay runs it again
 
-    (complaint,) = complaints_of(act, resident_place, caplog)
-    assert "could not be closed cleanly: awaits in its finally while being closed: " in complaint
-    assert f"{__file__}:" in complaint
+    assert complaints_of(act, resident_place, caplog) == []
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -260,7 +258,8 @@ def test_a_coroutine_that_will_not_be_closed_at_all_does_not_hang_the_engine(
         return promise.result()
 
     complaints = complaints_of(act, resident_place, caplog)
-    assert "awaits in its finally while being closed" in complaints[0]
+    assert "could not be closed cleanly: swallows GeneratorExit and goes on" in complaints[0]
+    assert f"{__file__}:" in complaints[0]
 
 
 def test_a_task_group_is_evicted_without_complaint(
@@ -303,7 +302,7 @@ def test_a_finally_that_raises_at_eviction_is_reported(
 
     with caplog.at_level(logging.WARNING, "perdure"):
         run(main())
-    assert "could not be closed cleanly: ValueError: in finally" in caplog.text
+    assert "not be closed cleanly: ValueError while being closed: in finally" in caplog.text
 
 
 def test_all_tasks_of_an_evicted_handler_are_closed_each_in_its_own_context(

@@ -14,58 +14,17 @@ A link that awaits in its ``finally`` is closed again. So closing ends, as cance
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Callable
 from typing import Any
 
+from perdure._core._frames import STEPS_OF_GENERATORS, awaited_by_opaque, chain_of, frame_of, where
 from perdure._core._signals import Halted
 
 CLOSE_ATTEMPTS_MAX = 100
 """Awaits in ``finally`` blocks, nested ones and loops, after which closing is given up."""
 
-_FRAMES = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
-
-# What `__anext__()`, `asend()`, `athrow()` and `aclose()` of an async generator return.
-_STEPS_OF_GENERATORS = frozenset({"async_generator_asend", "async_generator_athrow"})
-# Awaitables that CPython makes and that do not show what they wait for.
-_OPAQUE = _STEPS_OF_GENERATORS | {"anext_awaitable", "coroutine_wrapper"}
-_SHOWN = frozenset({"coroutine", "generator", "async_generator"})
-
 _resisting: list[object] = []
 """What could not be closed. Collected, it would run once more, on whatever thread."""
-
-
-def chain_of(awaitable: Any) -> Iterator[Any]:
-    """*awaitable*, what it awaits, and so on inwards, as far as that can be seen."""
-    while awaitable is not None:
-        yield awaitable
-        if type(awaitable).__name__ in _OPAQUE:
-            awaitable = _awaited_by_opaque(awaitable)
-            continue
-        for frame, awaited in _FRAMES:
-            if getattr(awaitable, frame, None) is not None:
-                awaitable = getattr(awaitable, awaited)
-                break
-        else:
-            return
-
-
-def _awaited_by_opaque(awaitable: Any) -> Any:
-    # In the order in which the type visits them: what it waits for comes before any value.
-    for referent in gc.get_referents(awaitable):
-        if type(referent).__name__ in _SHOWN or type(referent).__name__ in _OPAQUE:
-            return referent
-    return None
-
-
-def frame_of(awaitable: Any) -> FrameType | None:
-    """The frame of a coroutine or generator that has not ended."""
-    for attribute, _ in _FRAMES:
-        frame: FrameType | None = getattr(awaitable, attribute, None)
-        if frame is not None:
-            return frame
-    return None
 
 
 def close_coroutine(coroutine: Any, run: Callable[..., Any]) -> list[str]:
@@ -78,7 +37,7 @@ def close_coroutine(coroutine: Any, run: Callable[..., Any]) -> list[str]:
                 innermost = link
         if innermost is None:
             return complaints
-        if type(innermost).__name__ in _STEPS_OF_GENERATORS:
+        if type(innermost).__name__ in STEPS_OF_GENERATORS:
             complaint = _attempt(run, innermost.throw, GeneratorExit())
         else:
             complaint = _attempt(run, innermost.close)
@@ -110,8 +69,8 @@ def close_generator(generator: Any, run: Callable[..., Any]) -> list[str]:
 def _is_suspended(link: Any) -> bool:
     """Whether closing *link* would still run code of it."""
     name = type(link).__name__
-    if name in _STEPS_OF_GENERATORS:
-        generator = _awaited_by_opaque(link)
+    if name in STEPS_OF_GENERATORS:
+        generator = awaited_by_opaque(link)
         return generator.ag_running and generator.ag_frame is not None
     return name in ("coroutine", "generator") and frame_of(link) is not None
 
@@ -143,9 +102,7 @@ def _is_ours(failure: BaseException) -> bool:
 
 def _resists(awaitable: Any) -> str:
     _resisting.append(awaitable)
-    frames = [frame for link in chain_of(awaitable) if (frame := frame_of(link)) is not None]
-    frame = frames[-1]
     return (
         f"swallows GeneratorExit and goes on, {CLOSE_ATTEMPTS_MAX} times over, at "
-        f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+        f"{where(awaitable)}"
     )

@@ -21,7 +21,7 @@ PAYLOAD_KEPT_MAX = 4096
 class Kind:
     """The numbers are the journal format: never reused, never renumbered.
 
-    Plain integers, because an enum's attributes and comparisons cost more than the work around them.
+    Plain integers: an enum's attributes and comparisons cost more than the work around them.
     """
 
     # Notifications: the world answers. Each begins an activation; time_ms is its delivery.

@@ -320,8 +320,10 @@ class Machine:
         return self._error is not None or self.state is State.CLOSED
 
     def begin(self, operation: Operation, frame: FrameType | None = None) -> None:
-        """Issue the command that begins *operation*, called for at *frame* where that is known."""
-        self.check_usable()
+        """Issue the command that begins *operation*, called for at *frame* where that is known.
+
+        Whoever calls this has checked that the context may be used.
+        """
         site = self._site(sys._getframe(0)) if frame is None else self._sites.of(frame)
         index = self._next_index
         entry = _new_entry((operation.kind, 0, operation.name, None, operation.time_ms, site, 0))

@@ -69,6 +69,9 @@ class Operation:
         time_ms: int = 0,
         detail: Any = None,
     ) -> None:
+        # Checked before a number is taken: a use that is refused must not change the hashes of
+        # what comes after it, for no replay repeats it.
+        machine.check_usable()
         self._machine = machine
         self._number = machine.queue.next_number()
         self.kind = kind
@@ -125,6 +128,7 @@ class Operation:
 
     def _arm(self) -> None:
         if self._progress == _UNISSUED:
+            self._machine.check_usable()
             self.issue()
 
     def done(self) -> bool:

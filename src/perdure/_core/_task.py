@@ -1,4 +1,4 @@
-"""Tasks of the deterministic loop, the waits that they step through, and the queue of what is ready.
+"""Tasks of the deterministic loop, the waits they step through, and the queue of what is ready.
 
 A task drives its coroutine itself instead of leaving that to ``asyncio.Task``: it can refuse a
 future of another loop by name, is in no global registry, and can be closed on eviction.
