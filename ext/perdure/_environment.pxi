@@ -220,6 +220,14 @@ cdef class Environment(Queries):
             raise_for_code(code, f"{self.path}: a unit cannot be sealed")
         return unit
 
+    def batch(self, bint begins):
+        """Have units that are sealed from now on wait for ``batch(False)``, which sends them.
+
+        Without, each is sent when it is sealed. The writer may take them earlier, and does when
+        somebody waits for one.
+        """
+        core_batch(self._writing(), begins)
+
     def discard(self):
         """Drop the operations of the open unit."""
         cdef Core* core = self._writing()

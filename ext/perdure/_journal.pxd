@@ -297,6 +297,8 @@ cdef struct Core:
     pthread_cond_t done
     Buffer queue                      # sealed units: u64 length of what follows, operations
     uint64_t sealed                   # last sealed unit; read anywhere
+    uint64_t released                 # last unit that the writer has been told to commit
+    bint batching                     # sealing releases nothing: `release` will
     uint64_t committed                # last committed unit; read anywhere
     uint64_t queued_bytes             # sealed and not committed; read anywhere
     int failure                       # 0, or the code that stopped the writer for good
@@ -337,6 +339,7 @@ cdef int encode_chunk(Buffer* out, object entries) except -1
 cdef list decode_chunk(const uint8_t* data, size_t length, type make)
 
 cdef int core_seal(Core* core, uint64_t* unit) noexcept nogil
+cdef void core_batch(Core* core, bint batching) noexcept nogil
 cdef int core_wait(Core* core, uint64_t unit, int64_t timeout_ns) noexcept nogil
 cdef int core_start_writer(Core* core) noexcept nogil
 cdef void core_stop_writer(Core* core, int how) noexcept nogil

@@ -184,13 +184,16 @@ cdef int finish(Core* core) noexcept nogil:
 cdef void* writer_main(void* argument) noexcept nogil:
     cdef Core* core = <Core*>argument
     cdef Buffer swapped
+    cdef uint64_t last = 0            # the last unit taken
     cdef int stop
     cdef int code = 0
     perdure_name_thread()
     while code == 0:
         pthread_mutex_lock(&core.mutex)
-        while core.queue.length == 0 and core.stop == RUN:
+        while core.released <= last and core.stop == RUN:
             pthread_cond_wait(&core.work, &core.mutex)
+        # All that is sealed, released or not: the more units, the fewer syncs.
+        last = core.sealed
         stop = core.stop
         swapped = core.taken
         if stop != STOP_AND_DROP:
@@ -254,7 +257,9 @@ cdef int core_seal(Core* core, uint64_t* unit) noexcept nogil:
             core.queue.length += UNIT_HEADER_BYTES + length
             perdure_store(&core.queued_bytes, core.queued_bytes + UNIT_HEADER_BYTES + length)
             perdure_store(&core.sealed, core.sealed + 1)
-            pthread_cond_signal(&core.work)
+            if not core.batching:
+                core.released = core.sealed
+                pthread_cond_signal(&core.work)
     unit[0] = core.sealed
     pthread_mutex_unlock(&core.mutex)
     if code == 0:
@@ -263,6 +268,16 @@ cdef int core_seal(Core* core, uint64_t* unit) noexcept nogil:
         if core.open_unit.capacity > BUFFER_KEEP_MAX:
             buffer_free(&core.open_unit)
     return code
+
+
+cdef void core_batch(Core* core, bint batching) noexcept nogil:
+    """From now on sealing wakes the writer at once, or only the end of the batch does."""
+    pthread_mutex_lock(&core.mutex)
+    core.batching = batching
+    if not batching and core.released != core.sealed:
+        core.released = core.sealed
+        pthread_cond_signal(&core.work)
+    pthread_mutex_unlock(&core.mutex)
 
 
 cdef int core_wait(Core* core, uint64_t unit, int64_t timeout_ns) noexcept nogil:
@@ -275,6 +290,9 @@ cdef int core_wait(Core* core, uint64_t unit, int64_t timeout_ns) noexcept nogil
     until.tv_sec += <time_t>(timeout_ns // 1000000000)
     until.tv_nsec = <long>(timeout_ns % 1000000000)
     pthread_mutex_lock(&core.mutex)
+    if core.released < unit:              # who waits in the middle of a batch would wait for ever
+        core.released = core.sealed
+        pthread_cond_signal(&core.work)
     while True:
         if core.committed >= unit:
             code = 1

@@ -102,7 +102,7 @@ def reason_of(error: Exception) -> str:
     return problem[:1].lower() + problem[1:] + f" - at `${''.join(steps)}`" + more
 
 
-def mismatch(place: str, error: Exception, annotation: Any) -> str:
+def mismatch(place: object, error: Exception, annotation: Any) -> str:
     reason = reason_of(error)
     declared = "" if " - at `$" in reason else f" (declared as `{describe_type(annotation)}`)"
     return f"{place}: {reason}{declared}"

@@ -105,7 +105,7 @@ def encode(value: object) -> bytes:
         raise Unstorable(_TOO_DEEP) from error
 
 
-def decode(payload: bytes, place: str) -> Any:
+def decode(payload: bytes, place: object) -> Any:
     """Decode a payload to builtins, datetime, date, time, timedelta, UUID and Decimal.
 
     Raises:

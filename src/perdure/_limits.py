@@ -34,17 +34,17 @@ FAILURE_MESSAGE_BYTES_MAX: Final = 64 * 1024
 """Message of a recorded failure; a longer one is cut, never refused."""
 
 
-def check_key(key: str, place: str) -> bytes:
+def check_key(key: str, place: object) -> bytes:
     """Encode the key of an object or workflow; the empty key is a key."""
     return _check(key, place, KEY_BYTES_MAX, empty=True)
 
 
-def check_name(name: str, place: str) -> bytes:
+def check_name(name: str, place: object) -> bytes:
     """Encode a name; it must not be empty."""
     return _check(name, place, NAME_BYTES_MAX, empty=False)
 
 
-def check_idempotency_key(key: str, place: str = "idempotency key") -> bytes:
+def check_idempotency_key(key: str, place: object = "idempotency key") -> bytes:
     """Encode an idempotency key; it must not be empty."""
     return _check(key, place, IDEMPOTENCY_KEY_BYTES_MAX, empty=False)
 
@@ -61,7 +61,7 @@ def check_headers(headers: Any) -> dict[str, str]:  # Any: what a caller gave.
     return dict(headers)
 
 
-def check_payload_size(size: int, place: str) -> None:
+def check_payload_size(size: int, place: object) -> None:
     """Refuse an encoded value of *size* bytes when that is over the limit."""
     if size > PAYLOAD_BYTES_MAX:
         raise InvalidInput(
@@ -70,7 +70,7 @@ def check_payload_size(size: int, place: str) -> None:
         )
 
 
-def _check(text: str, place: str, limit: int, *, empty: bool) -> bytes:
+def _check(text: str, place: object, limit: int, *, empty: bool) -> bytes:
     if not isinstance(text, str):
         raise InvalidInput(f"{place}: expected `str`, got `{type(text).__name__}`")
     try:

@@ -281,7 +281,7 @@ class Engine:
         if definition.kind is HandlerKind.RUN:
             kept = Kept.JOURNAL
             if scheduler.find_run(definition.service, key) is not None:
-                await scheduler.committed()
+                await scheduler.answers.committed()
                 raise Conflict(
                     f"run of {definition.service} was already started for key {key!r}; use submit "
                     "to attach to it"
@@ -340,7 +340,7 @@ class Engine:
             kept = Kept.JOURNAL
             existing = scheduler.find_run(definition.service, key)
             if existing is not None:
-                await scheduler.committed()
+                await scheduler.answers.committed()
                 return InvocationHandle(self, InvocationId(existing), Accepted.EXISTING, serde)
         instance = scheduler.admit(
             definition, key=key, argument=payload, headers=check_headers(headers), kept=kept
@@ -451,7 +451,7 @@ class Engine:
         """
         raw = parse_id(invocation_id)
         scheduler = self._open_scheduler()
-        await scheduler.committed()
+        await scheduler.answers.committed()
         return describe_invocation(scheduler, raw)
 
     async def resume(self, invocation_id: str) -> bool:
@@ -464,13 +464,13 @@ class Engine:
         scheduler = self._open_scheduler()
         scheduler.output(raw)
         resumed = scheduler.resume(raw)
-        await scheduler.committed()
+        await scheduler.answers.committed()
         return resumed
 
     async def _output_now(self, invocation_id: InvocationId) -> Output:
         scheduler = self._open_scheduler()
         output = scheduler.output(invocation_id)
-        await scheduler.committed()
+        await scheduler.answers.committed()
         if output is None:
             raise NotReady(f"{format_id(invocation_id)} exists but has not completed yet")
         return output
@@ -479,23 +479,19 @@ class Engine:
         scheduler = self._open_scheduler()
         output = scheduler.output(invocation_id)
         if output is not None:
-            await scheduler.committed()
+            await scheduler.answers.committed()
             return output
-        future = scheduler.result_future(invocation_id)
-        try:
-            return await future
-        finally:
-            scheduler.forget_result_future(invocation_id, future)
+        return await scheduler.answers.result(invocation_id)
 
     async def _serde_of(self, invocation_id: InvocationId, returns: Any) -> Serde[Any]:
         if returns is not None:
             return serde_for(returns)
         scheduler = self._open_scheduler()
-        record = scheduler.record(invocation_id)
+        record = scheduler.answers.record(invocation_id)
         if record is None:
-            await scheduler.committed()
+            await scheduler.answers.committed()
             raise NotFound(f"there is no invocation {format_id(invocation_id)}")
-        if not scheduler.is_registered(record):
+        if not scheduler.registry.is_registered(record):
             raise InvalidInput(
                 f"{record.service}.{record.handler} is not registered here: pass returns="
             )

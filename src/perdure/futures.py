@@ -69,9 +69,10 @@ class DurableFuture(Operation, Generic[T]):
             raise decode_failure(self.payload or b"")
         if self.payload is None or self._serde is None:
             return None
-        return self._serde.decode(self.payload, self._place())
+        return self._serde.decode(self.payload, self)
 
-    def _place(self) -> str:
+    def __str__(self) -> str:
+        """What it is, as errors about its value name it."""
         return self.name
 
 
@@ -109,12 +110,12 @@ class Step(DurableFuture[T]):
     _serde: Serde[T]
     detail: StepCall
 
-    def _place(self) -> str:
+    def __str__(self) -> str:
         return f"result of step {self.name!r}"
 
     def encode(self, value: T) -> bytes:
         """*value* as it is journalled, checked against the declared type."""
-        return self._serde.encode(value, self._place())
+        return self._serde.encode(value, self)
 
 
 class Timer(DurableFuture[None]):
@@ -138,7 +139,7 @@ class DurablePromise(DurableFuture[T]):
     def __init__(self, machine: Machine, name: str, serde: Serde[T]) -> None:
         super().__init__(machine, Kind.PROMISE_AWAIT, name, serde)
 
-    def _place(self) -> str:
+    def __str__(self) -> str:
         return f"value of promise {self.name!r}"
 
     async def peek(self) -> T | PendingType:
@@ -149,7 +150,7 @@ class DurablePromise(DurableFuture[T]):
         payload, failed = completed
         if failed:
             raise decode_failure(payload)
-        return self._serde.decode(payload, self._place())
+        return self._serde.decode(payload, self)
 
     async def resolve(self, value: T) -> None:
         """Complete the promise with *value*.
@@ -158,7 +159,7 @@ class DurablePromise(DurableFuture[T]):
           AlreadyCompleted: It was resolved or rejected before.
           InvalidInput: *value* is not of the promise's type.
         """
-        place = self._place()
+        place = str(self)
         serde = self._serde
 
         def recode(recorded: bytes) -> bytes:

@@ -66,7 +66,7 @@ class Serde(Generic[T]):
     def __init__(self, annotation: Any) -> None:  # Any: whatever can annotate a parameter.
         self.annotation = annotation
 
-    def encode(self, value: T, place: str) -> bytes:
+    def encode(self, value: T, place: object) -> bytes:
         """Encode a value canonically: equal values give equal bytes in every process.
 
         Raises:
@@ -80,7 +80,7 @@ class Serde(Generic[T]):
             check_payload_size(len(payload), place)
         return payload
 
-    def decode(self, payload: bytes, place: str) -> T:
+    def decode(self, payload: bytes, place: object) -> T:
         """Decode a payload.
 
         Raises:
@@ -89,7 +89,7 @@ class Serde(Generic[T]):
         """
         return cast(T, _cbor.decode(payload, place))
 
-    def from_json(self, text: bytes | str, place: str) -> T:
+    def from_json(self, text: bytes | str, place: object) -> T:
         """Decode JSON to a value, checked against the type; dates and UUIDs are JSON strings.
 
         Raises:
@@ -100,7 +100,7 @@ class Serde(Generic[T]):
         except (ValueError, TypeError, RecursionError) as error:
             raise InvalidInput(f"{place}: {reason_of(error)}") from error
 
-    def to_json(self, value: T, place: str) -> bytes:
+    def to_json(self, value: T, place: object) -> bytes:
         """Encode a value as JSON.
 
         Raises:
@@ -131,13 +131,13 @@ class _ScalarSerde(Serde[T]):
         super().__init__(annotation)
         self._kind: type = type(None) if annotation is None else annotation
 
-    def encode(self, value: T, place: str) -> bytes:
+    def encode(self, value: T, place: object) -> bytes:
         payload = _encode(value, place)
         if type(value) is not self._kind:
             _checked(value if type(value) in SCALARS else self._plain(payload), self._kind, place)
         return payload
 
-    def decode(self, payload: bytes, place: str) -> T:
+    def decode(self, payload: bytes, place: object) -> T:
         value = _cbor.decode(payload, place)
         if type(value) is self._kind:
             return cast(T, value)
@@ -169,7 +169,7 @@ class _MsgspecSerde(Serde[T]):
             annotation if isinstance(annotation, type) and is_record(annotation) else None
         )
 
-    def encode(self, value: T, place: str) -> bytes:
+    def encode(self, value: T, place: object) -> bytes:
         record = self._record
         if record is not None and not isinstance(value, record) and is_record(type(value)):
             raise InvalidInput(
@@ -185,10 +185,10 @@ class _MsgspecSerde(Serde[T]):
         self._convert(value if type(value) in SCALARS else _cbor.decode(payload, place), place)
         return payload
 
-    def decode(self, payload: bytes, place: str) -> T:
+    def decode(self, payload: bytes, place: object) -> T:
         return self._convert(_cbor.decode(payload, place), place)
 
-    def _convert(self, value: object, place: str) -> T:
+    def _convert(self, value: object, place: object) -> T:
         try:
             box: Any = _convert((value,), self._box, **self._options)
             return cast(T, box.value)
@@ -212,7 +212,7 @@ class _PydanticSerde(Serde[T]):
         super().__init__(annotation)
         self._adapter = adapter
 
-    def encode(self, value: T, place: str) -> bytes:
+    def encode(self, value: T, place: object) -> bytes:
         if (
             isinstance(self.annotation, type)
             and not isinstance(value, self.annotation)
@@ -225,14 +225,14 @@ class _PydanticSerde(Serde[T]):
         self.decode(payload, place)
         return payload
 
-    def decode(self, payload: bytes, place: str) -> T:
+    def decode(self, payload: bytes, place: object) -> T:
         value = _cbor.decode(payload, place)
         try:
             return cast(T, self._adapter.validate_python(value))
         except (ValueError, TypeError, RecursionError) as error:
             raise InvalidInput(mismatch(place, error, self.annotation)) from error
 
-    def to_json(self, value: T, place: str) -> bytes:
+    def to_json(self, value: T, place: object) -> bytes:
         try:
             return cast(bytes, self._adapter.dump_json(value, by_alias=True))
         except (ValueError, TypeError, RecursionError) as error:
@@ -301,7 +301,7 @@ def _pydantic_serde(annotation: Any) -> Serde[Any]:
         raise InvalidInput(unsupported(annotation, str(error))) from error
 
 
-def _encode(value: object, place: str) -> bytes:
+def _encode(value: object, place: object) -> bytes:
     try:
         payload = _cbor.encode(value)
     except Unstorable as error:
@@ -311,7 +311,7 @@ def _encode(value: object, place: str) -> bytes:
     return payload
 
 
-def _checked(value: object, kind: type, place: str) -> object:
+def _checked(value: object, kind: type, place: object) -> object:
     try:
         return _convert(value, kind, builtin_types=_NATIVE_TYPES)
     except (ValueError, TypeError) as error:

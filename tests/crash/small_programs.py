@@ -13,7 +13,7 @@ from crash_support import die, note, particulars
 
 import perdure
 from perdure import WorkflowContext, WorkflowSharedContext, handler
-from perdure._runtime import _scheduler
+from perdure._runtime import _residents
 
 # -- steps --------------------------------------------------------------------------------------
 
@@ -103,7 +103,7 @@ async def timers(
     """Begin *sleepers*, or go on with them; *then*: be killed, or wait for the results."""
     # A replay that takes longer than a slice goes on after the others, and its timer is delivered
     # later than it fired. Without slices deliveries show the order in which timers fired.
-    patch.object(_scheduler, "SLICE_S", 60.0).start()
+    patch.object(_residents, "SLICE_S", 60.0).start()
     clock = StoppedClock(now_ms)
     engine = perdure.Engine(path, [Sleeper()], clock=clock, max_resident=max_resident)
     async with engine:

@@ -121,10 +121,10 @@ async def until_idle(engine: Engine) -> None:
         await asyncio.sleep(0)
     await until(
         lambda: (
-            scheduler._is_quiet()
-            and not scheduler._recovering
+            scheduler.is_quiet()
+            and not scheduler.residents.recovering
             and scheduler.store.committed == scheduler.store.sealed
-            and not scheduler._held
+            and not scheduler.gate.holds()
         ),
         "an idle engine",
     )

@@ -124,7 +124,7 @@ def test_who_waits_is_told_nothing_more_is_accepted_and_no_step_starts(
         for _ in range(20):
             await asyncio.sleep(0)
         assert len(service.steps) == steps
-        assert not scheduler_of(engine).running
+        assert not scheduler_of(engine).running.any()
 
     assert in_a_child(resident_place, body)
 

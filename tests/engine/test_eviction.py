@@ -41,7 +41,7 @@ async def two_touches(ctx: WorkflowContext) -> list[str]:
 
 def resident_keys(engine: Engine) -> list[str]:
     """The keys in memory, least recently used first."""
-    return [instance.record.key for instance in scheduler_of(engine)._residents.values()]
+    return [instance.record.key for instance in scheduler_of(engine).residents.by_id.values()]
 
 
 async def start(engine: Engine, keys: str) -> None:
@@ -122,7 +122,7 @@ def test_only_what_is_committed_is_evicted(resident_place: Place) -> None:
             with StalledDisk(resident_place.path):
                 pending = asyncio.create_task(engine.send(Wait.run, key="b"))
                 await until(lambda: resident_keys(engine) == ["b"], "b")
-                scheduler_of(engine)._trim()
+                scheduler_of(engine).residents.trim()
                 assert resident_keys(engine) == ["b"]
             await pending
             await until_idle(engine)

@@ -276,6 +276,6 @@ def test_a_step_whose_task_is_cancelled_from_outside_is_tried_again(place: Place
             await until(lambda: bool(tasks))
             tasks[0].cancel()
             assert await handle.result() == "worked"
-            assert not scheduler_of(engine).running
+            assert not scheduler_of(engine).running.any()
 
     run(main())

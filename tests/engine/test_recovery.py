@@ -18,7 +18,7 @@ from perdure import (
     WorkflowSharedContext,
     handler,
 )
-from perdure._runtime._scheduler import Scheduler
+from perdure._runtime._residents import Residents
 from perdure._store import Db, Store
 
 MANY = 2000
@@ -56,7 +56,7 @@ class Reads:
         self.gets: Counter[Db] = Counter()
         self.journals = 0
         self.loads = 0
-        get, scan, journal, load = Store.get, Store.scan, Store.journal, Scheduler.load
+        get, scan, journal, load = Store.get, Store.scan, Store.journal, Residents.load
 
         def counted_get(store: Store, db: Db, group: bytes, suffix: bytes) -> bytes | None:
             self.gets[db] += 1
@@ -78,7 +78,7 @@ class Reads:
         monkeypatch.setattr(Store, "get", counted_get)
         monkeypatch.setattr(Store, "scan", counted_scan)
         monkeypatch.setattr(Store, "journal", counted_journal)
-        monkeypatch.setattr(Scheduler, "load", counted_load)
+        monkeypatch.setattr(Residents, "load", counted_load)
 
 
 def test_opening_reads_nothing_of_the_suspended(
@@ -94,7 +94,7 @@ def test_opening_reads_nothing_of_the_suspended(
             # Not a row of theirs; only the interned call sites of the one handler.
             assert set(reads.rows) <= {Db.READY, Db.TIMERS, Db.SITES}
             assert reads.rows[Db.READY] == reads.rows[Db.TIMERS] == 0
-            assert scheduler_of(engine)._residents == {}
+            assert scheduler_of(engine).residents.by_id == {}
             await engine.call(Wait.go, key="1234")
             assert await engine.attach(ids[1234]) == "1234"
             assert reads.loads == 1

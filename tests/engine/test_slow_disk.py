@@ -81,7 +81,7 @@ def test_new_calls_wait_and_no_activation_starts_until_a_commit_lands(
                 assert store.sealed == sealed
                 assert service.steps == []
                 assert not any(task.done() for task in [first, called, *later])
-                assert len(scheduler_of(engine)._residents) == 1  # they are not even queued
+                assert len(scheduler_of(engine).residents.by_id) == 1  # they are not even queued
             monkeypatch.undo()
             handles = await asyncio.gather(first, *later)
             assert await called == 1

@@ -615,14 +615,14 @@ def test_a_start_that_an_eviction_has_overtaken_does_not_run_the_step_again(
             scheduler = scheduler_of(engine)
             handle = await engine.send(StepThenPromise.run, key="k")
             await until(lambda: workflow.runs == 1)
-            evicted = scheduler.resident(parse_id(handle.id))
+            evicted = scheduler.residents.by_id.get(parse_id(handle.id))
             assert evicted is not None
             [step] = evicted.machine.outstanding.values()
-            scheduler.drop(evicted)
+            scheduler.residents.drop(evicted)
             workflow.release.set()
             await until_status(engine, handle, Status.SUSPENDED)
             # As when the commit it waited for is heard of only now.
-            scheduler._start_step(evicted, step)
+            scheduler.start_step(evicted, step)
             await until_idle(engine)
         return workflow.runs
 

@@ -195,10 +195,14 @@ def test_the_store_is_congested_by_bytes_or_by_age(
     assert store.congested()
     monkeypatch.undo()
     # As if a unit had been sealed that the writer has not come to, more than a second ago.
-    store._overlay.sealed.append((store.committed + 1, 1, []))
+    overlay = store._overlay
+    overlay.last_unit = store.committed + 1
+    overlay.marks.clear()
+    overlay.marks.append((overlay.last_unit, 1))
     assert store.oldest_uncommitted_ns == 1
     assert store.congested()
-    store._overlay.sealed.clear()
+    overlay.last_unit -= 1
+    assert not store.congested()
 
 
 def test_the_loop_is_told_of_a_commit_through_the_descriptor(store: Store) -> None:

@@ -8,8 +8,10 @@ identity of the operation it began, and notifications name it in ``ref``.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 LOGIC_VERSION = 1
 """What replay does. Raised only after released readers understand the new behaviour."""
@@ -68,6 +70,10 @@ class Entry(NamedTuple):
     time_ms: int = 0
     site: int = 0
     flags: int = 0
+
+
+new_entry: Callable[[tuple[Any, ...]], Entry] = functools.partial(tuple.__new__, Entry)
+"""An entry of seven fields: the fast way, where there are many."""
 
 
 def kept(entry: Entry) -> Entry:

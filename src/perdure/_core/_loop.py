@@ -63,6 +63,52 @@ class DurableTimerHandle(TimerHandle):
     _end: Callable[[], None] | None = None  # set while the timer is outstanding
 
 
+class Stage:
+    """Where deterministic loops run: makes them the running loop of this thread, and gives it back.
+
+    One after the other may enter; :meth:`leave` gives the thread back to the host's loop. Between
+    two activations nothing of the host's may run that asks for its loop, unless one has left.
+    """
+
+    def __init__(self) -> None:
+        self._entered = False
+        self._outer: tuple[AbstractEventLoop | None, Any, Any] = None, (None, None), None
+
+    def enter(self, loop: DeterministicLoop) -> None:
+        """Make *loop* the running one."""
+        if not self._entered:
+            self._enter()
+        set_running_loop(loop)
+
+    def _enter(self) -> None:
+        host = get_running_loop()
+        task: Any = None if host is None else current_task(host)
+        if host is not None and task is not None:
+            # From Python 3.14 a thread has one current task, not one for each loop.
+            leave_task(host, task)
+        self._outer = host, sys.get_asyncgen_hooks(), task
+        sys.set_asyncgen_hooks(_generator_begun, _keep_unfinalized)
+        self._entered = True
+
+    def leave(self) -> None:
+        """Give the thread back, if a loop has entered."""
+        if not self._entered:
+            return
+        host, hooks, task = self._outer
+        self._entered = False
+        self._outer = None, (None, None), None
+        sys.set_asyncgen_hooks(*hooks)
+        set_running_loop(host)
+        if host is not None and task is not None:
+            enter_task(host, task)
+
+
+def _generator_begun(generator: Any) -> None:
+    loop = get_running_loop()
+    if isinstance(loop, DeterministicLoop):
+        loop.generator_begun(generator)
+
+
 class DeterministicLoop(AbstractEventLoop):
     """An event loop whose behaviour depends only on what is delivered to it, in which order."""
 
@@ -76,31 +122,9 @@ class DeterministicLoop(AbstractEventLoop):
         self._generators: list[tuple[Any, LoopTask | None]] = []
         self._generators_prune_at = 64
         self.time_ms = 0  # of the activation; it never goes back
-        self.running = False
         self.closing = False  # or closed: nothing user code asks for happens any more
 
     # -- driving ----------------------------------------------------------------------------
-
-    def enter(self) -> tuple[AbstractEventLoop | None, Any, Any]:
-        """Become the running loop of this thread; give what is returned to :meth:`leave`."""
-        loop = get_running_loop()
-        task: Any = None if loop is None else current_task(loop)
-        if loop is not None and task is not None:
-            # From Python 3.14 a thread has one current task, not one for each loop.
-            leave_task(loop, task)
-        outer = loop, sys.get_asyncgen_hooks(), task
-        set_running_loop(self)
-        sys.set_asyncgen_hooks(self._generator_begun, _keep_unfinalized)
-        self.running = True
-        return outer
-
-    def leave(self, outer: tuple[AbstractEventLoop | None, Any, Any]) -> None:
-        self.running = False
-        loop, hooks, task = outer
-        sys.set_asyncgen_hooks(*hooks)
-        set_running_loop(loop)
-        if loop is not None and task is not None:
-            enter_task(loop, task)
 
     def evict(self) -> list[str]:
         """Close every coroutine, last made first; complaints about those that resisted.
@@ -114,7 +138,8 @@ class DeterministicLoop(AbstractEventLoop):
         begun_by: dict[LoopTask | None, list[Any]] = {}
         for generator, beginner in reversed(self._generators):
             begun_by.setdefault(beginner, []).append(generator)
-        outer = self.enter()
+        stage = Stage()
+        stage.enter(self)
         try:
             for task in reversed(list(self.queue.tasks.values())):
                 complaints += task.close_coroutine()
@@ -126,13 +151,13 @@ class DeterministicLoop(AbstractEventLoop):
                 else:
                     complaints += beginner.closing(close_generator, generator)
         finally:
-            self.leave(outer)
+            stage.leave()
         self.queue.tasks.clear()
         self._generators.clear()
         self.queue.halt()
         return complaints
 
-    def _generator_begun(self, generator: Any) -> None:
+    def generator_begun(self, generator: Any) -> None:
         # Held until the invocation ends: finalized by the garbage collector, its clean-up would
         # run at a moment no replay could repeat.
         if len(self._generators) >= self._generators_prune_at:
@@ -218,7 +243,7 @@ class DeterministicLoop(AbstractEventLoop):
         return LoopTask(coro, self, self.queue, name, context)
 
     def is_running(self) -> bool:
-        return self.running
+        return get_running_loop() is self
 
     def is_closed(self) -> bool:
         return False

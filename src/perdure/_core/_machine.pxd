@@ -5,6 +5,7 @@ from perdure._core._operation cimport Operation
 from perdure._core._task cimport LoopTask, ReadyQueue
 
 
+@cython.no_gc  # short-lived, and in no cycle
 cdef class Activation:
     cdef readonly long long first_index
     cdef readonly list entries
@@ -29,6 +30,8 @@ cdef class Machine:
     cdef object _context
     cdef object _report
     cdef object _show
+    cdef object _stage
+    cdef bint _own_stage
     cdef LoopTask _main
     cdef object _error
     cdef long long _next_index

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextvars
 import enum
-import functools
 import sys
 from asyncio import _get_running_loop as get_running_loop
 from collections.abc import Callable, Coroutine, Sequence
@@ -31,9 +30,10 @@ from perdure._core._entries import (
     decode_names,
     describe,
     kept,
+    new_entry,
 )
 from perdure._core._frames import is_plumbing, where
-from perdure._core._loop import DeterministicLoop
+from perdure._core._loop import DeterministicLoop, Stage
 from perdure._core._operation import Operation
 from perdure._core._replay import Recode, Sites, divergence, fits
 from perdure._core._signals import Halted
@@ -63,7 +63,6 @@ _MAY_ACTIVATE = frozenset({State.NEW, State.REPLAYING, State.LIVE})
 _MAY_REPLAY = frozenset({State.NEW, State.REPLAYING})
 # Bound once: looking a member up in its class costs more than the comparison.
 _LIVE, _COMPLETED = State.LIVE, State.COMPLETED
-_new_entry = functools.partial(tuple.__new__, Entry)
 
 
 class Activation:
@@ -104,6 +103,8 @@ class Machine:
       context: Context variables of the handler.
       report: Told what asyncio would give a loop's exception handler.
       show: Renders a payload for a nondeterminism report.
+      stage: Shared by machines that are driven one after the other; whoever drives them leaves it.
+        None: entered and left at each activation.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Machine:
         context: contextvars.Context,
         report: Callable[[dict[str, Any]], None],
         show: Callable[[bytes], str] = repr,
+        stage: Stage | None = None,
     ) -> None:
         self.queue = ReadyQueue()
         self.loop = DeterministicLoop(self.queue, self, report)
@@ -130,6 +132,8 @@ class Machine:
         self._context = context
         self._report = report
         self._show = show
+        self._own_stage = stage is None
+        self._stage = Stage() if stage is None else stage
         self._main: LoopTask | None = None
         self._error: BaseException | None = None  # sticky
         self._next_index = 0
@@ -169,7 +173,7 @@ class Machine:
             now_ms = self.time_ms
         first_index = self._next_index
         self._next_index = first_index + 1
-        notification = _new_entry((kind, ref, name, payload, now_ms, 0, flags))
+        notification = new_entry((kind, ref, name, payload, now_ms, 0, flags))
         entries = self._entries = [notification]
         ended = self._ended = []
         self._has_long = False
@@ -241,7 +245,7 @@ class Machine:
             self._completions += 1
             operation.complete(payload, flags, self._completions)
         loop = self.loop
-        outer = loop.enter()
+        self._stage.enter(loop)
         self.running = True
         self._host_frame = sys._getframe(0)
         try:
@@ -249,7 +253,8 @@ class Machine:
         finally:
             self._host_frame = None
             self.running = False
-            loop.leave(outer)
+            if self._own_stage:
+                self._stage.leave()
         if self._error is not None:
             raise self._error
         if not idle:
@@ -326,7 +331,7 @@ class Machine:
         """
         site = self._site(sys._getframe(0)) if frame is None else self._sites.of(frame)
         index = self._next_index
-        entry = _new_entry((operation.kind, 0, operation.name, None, operation.time_ms, site, 0))
+        entry = new_entry((operation.kind, 0, operation.name, None, operation.time_ms, site, 0))
         if self._recorded is None:
             self._entries.append(entry)
             self._next_index = index + 1
@@ -429,7 +434,7 @@ class Machine:
         self.state = State.FAILED
         self.queue.halt()
         # Inside the handler, control flow that its `except Exception` can not swallow.
-        raise Halted if get_running_loop() is self.loop else self._error
+        raise Halted if self.running else self._error
 
 
 class _LoopTimer(Operation):

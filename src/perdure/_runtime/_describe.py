@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure._core._entries import FIRST_COMMAND, Entry, Flag, Kind, describe, word
 from perdure._ids import format_id
-from perdure._runtime._instance import show_payload
+from perdure._runtime._handlers import show_payload
 from perdure._runtime._layout import Backoff
 from perdure._store import Db
 from perdure.errors import NotFound
@@ -95,7 +95,7 @@ class Description:
 def describe_invocation(scheduler: Scheduler, invocation_id: bytes) -> Description:
     """What the store, as committed, says of an invocation."""
     store = scheduler.store
-    record = scheduler.record(invocation_id)
+    record = scheduler.answers.record(invocation_id)
     if record is None:
         raise NotFound(f"there is no invocation {format_id(invocation_id)}")
     rows: list[tuple[int, Entry]] = []
@@ -109,7 +109,7 @@ def describe_invocation(scheduler: Scheduler, invocation_id: bytes) -> Descripti
     waiting = [] if output is not None else _waiting_on(scheduler, invocation_id, rows)
     status = _status(scheduler, invocation_id)
     if status is Status.BLOCKED:
-        waiting.insert(0, scheduler.why_blocked(record))
+        waiting.insert(0, scheduler.registry.why_blocked(record))
     return Description(
         id=format_id(invocation_id),
         service=record.service,
@@ -129,16 +129,16 @@ def describe_invocation(scheduler: Scheduler, invocation_id: bytes) -> Descripti
 
 def _status(scheduler: Scheduler, invocation_id: bytes) -> Status:
     store = scheduler.store
-    record = scheduler.record(invocation_id)
+    record = scheduler.answers.record(invocation_id)
     if store.get(Db.OUTPUTS, invocation_id, b"") is not None:
         return Status.COMPLETED
     if store.get(Db.PAUSED, invocation_id, b"") is not None:
         return Status.PAUSED
-    if record is not None and not scheduler.is_registered(record):
+    if record is not None and not scheduler.registry.is_registered(record):
         return Status.BLOCKED
     if scheduler.ledger.is_held(invocation_id):
         return Status.BACKING_OFF
-    if invocation_id in scheduler.running:
+    if scheduler.running.any_of(invocation_id):
         return Status.RUNNING
     if store.get(Db.READY, invocation_id, b"") is not None:
         return Status.READY
@@ -199,7 +199,7 @@ def _journal(scheduler: Scheduler, rows: list[tuple[int, Entry]]) -> list[Journa
                 kind=word(entry.kind),
                 name="" if entry.kind == Kind.START else entry.name,
                 text=describe(entry) + _value(entry),
-                site=scheduler.site_text(entry.site),
+                site=scheduler.sites.text(entry.site),
                 is_command=is_command,
             )
         )

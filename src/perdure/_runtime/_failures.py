@@ -35,9 +35,8 @@ _NEVER_RETRIED = (NondeterminismError, HandlerStalled, InternalError, StoreCorru
 class Failures:
     """Applies retry policies, for the scheduler."""
 
-    def __init__(self, scheduler: Scheduler, default_retry: RetryPolicy) -> None:
+    def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._default_retry = default_retry
 
     def attempt_failed(
         self, instance: Instance, delivery: Delivery | None, error: BaseException
@@ -46,10 +45,11 @@ class Failures:
         scheduler = self._scheduler
         if isinstance(error, StoreError) and not isinstance(error, StoreCorrupt):
             raise error
+        scheduler.stage.leave()  # what logs the failure may ask for the host's loop
         scheduler.store.discard()
         if isinstance(error, NondeterminismError):
             error.invocation_id = instance.text_id
-        policy = self._policy_of(instance)
+        policy = scheduler.registry.policy_of(instance.record)
         backoff = self._next(instance.backoff, policy, error)
         retried = not isinstance(error, _NEVER_RETRIED) and not self._exhausted(policy, backoff)
         killed = (
@@ -58,22 +58,22 @@ class Failures:
         self._log(instance.text_id, "attempt", backoff, error, retried, killed)
         ledger = scheduler.ledger
         ledger.attempt_failed(instance, delivery, backoff, pause=not retried)
-        instance.last_unit = scheduler.seal()
-        scheduler.accept_when_committed(instance)
-        scheduler.drop(instance)
+        instance.last_unit = scheduler.store.seal()
+        scheduler.accepted(instance)
+        scheduler.residents.drop(instance)
         if killed:
-            scheduler.when_committed(self._kill, instance.id, backoff.failure)
+            scheduler.gate.when_committed(self._kill, instance.id, backoff.failure)
 
     def step_failed(self, running: RunningStep, error: BaseException) -> None:
         """An attempt of a step raised: journal it, try again later, or pause its invocation."""
         scheduler = self._scheduler
         if isinstance(error, TerminalError):
-            scheduler.step_done(running, encode_failure(error), Flag.FAILED)
+            scheduler.pump.step_done(running, encode_failure(error), Flag.FAILED)
             return
         step = running.step
         ledger = scheduler.ledger
-        policy = (
-            step.detail.retry or scheduler.policy_of(running.invocation_id) or self._default_retry
+        policy = step.detail.retry or scheduler.registry.policy_of(
+            scheduler.answers.record(running.invocation_id)
         )
         before = ledger.step_backoff(running.invocation_id, running.index)
         backoff = self._next(before, policy, error)
@@ -85,30 +85,23 @@ class Failures:
                 running.invocation_id,
                 running.index,
                 backoff,
-                others_run=running.invocation_id in scheduler.running,
+                others_run=scheduler.running.any_of(running.invocation_id),
             )
-            scheduler.seal()
+            scheduler.store.seal()
         elif step.detail.retry is not None:
             text = f"{what} failed after {backoff.attempts} attempts: {backoff.failure}"
-            scheduler.step_done(running, encode_failure(TerminalError(text)), Flag.FAILED)
+            scheduler.pump.step_done(running, encode_failure(TerminalError(text)), Flag.FAILED)
         else:
             # The next life of the step begins with a fresh count, once somebody resumes it.
             ledger.end_backoff(running.invocation_id, running.index)
-            instance = scheduler.resident(running.invocation_id)
+            instance = scheduler.residents.by_id.get(running.invocation_id)
             if instance is not None:
                 ledger.put_back(instance, None)
             ledger.pause(running.invocation_id, backoff)
-            unit = scheduler.seal()
+            unit = scheduler.store.seal()
             if instance is not None:
                 instance.last_unit = unit
-                scheduler.drop(instance)
-
-    def _policy_of(self, instance: Instance) -> RetryPolicy:
-        return (
-            instance.definition.retry
-            or self._scheduler.policy_of_service(instance.record.service)
-            or self._default_retry
-        )
+                scheduler.residents.drop(instance)
 
     def _next(self, before: Backoff | None, policy: RetryPolicy, error: BaseException) -> Backoff:
         now_ms = self._scheduler.clock.now_ms()

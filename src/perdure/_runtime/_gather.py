@@ -45,4 +45,3 @@ def install() -> None:
     """Mend ``asyncio.tasks``; once more does no harm."""
     asyncio.tasks._GatheringFuture.__hash__ = _hash_of_gathering  # type: ignore[attr-defined]
     asyncio.tasks.set = _set_in_order  # type: ignore[attr-defined]
-

@@ -4,14 +4,18 @@ Every method appends to the store's open unit; the scheduler seals it. A unit ho
 or one outside event with *all* rows it touches, of whichever invocations, so a crash leaves each
 unfinished invocation in exactly one place: ``ready``, ``timers``, suspended on rows that name it,
 or ``paused``.
+
+This module is compiled (see ``_ledger.pxd``); it also runs interpreted, with the same behaviour.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from perdure._core._entries import FIRST_COMMAND, Entry, Flag, Kind
 from perdure._core._machine import Activation
 from perdure._core._operation import Operation
-from perdure._runtime._instance import Delivery, Instance, Kept, Phase
+from perdure._runtime._instance import ADMITTED, LIVE, Delivery, Instance, Kept
 from perdure._runtime._layout import (
     Backoff,
     Output,
@@ -36,7 +40,7 @@ from perdure.service import HandlerKind
 
 
 class Consequences:
-    """What the scheduler must do about an activation once its unit is sealed.
+    """What must be done about an activation once its unit is sealed; None: nothing of that kind.
 
     Attributes:
       steps: Issued, to be started after the commit.
@@ -48,14 +52,19 @@ class Consequences:
     __slots__ = ("ended_steps", "notified", "output", "steps")
 
     def __init__(self) -> None:
-        self.steps: list[Operation] = []
-        self.ended_steps: list[Operation] = []
-        self.notified: list[bytes] = []
+        self.steps: list[Operation] | None = None
+        self.ended_steps: list[Operation] | None = None
+        self.notified: list[bytes] | None = None
         self.output: Output | None = None
 
 
-# Bound once: looking a member up in its class costs more than the comparison.
-_ADMITTED = Phase.ADMITTED
+def _added(items: list[Any] | None, item: Any) -> list[Any]:
+    if items is None:
+        return [item]
+    items.append(item)
+    return items
+
+
 _NOTHING, _JOURNAL = int(Kept.NOTHING), int(Kept.JOURNAL)
 
 
@@ -70,7 +79,7 @@ class Ledger:
 
     # -- outside events ---------------------------------------------------------------------
 
-    def accept(self, instance: Instance, *, ready: bool = False) -> None:
+    def accept(self, instance: Instance, ready: bool = False) -> None:
         """The rows that make an invocation exist; *ready*: before its first activation."""
         record = instance.record
         self._store.put(Db.INVOCATIONS, instance.id, b"", record.pack())
@@ -81,7 +90,7 @@ class Ledger:
                 b"",
                 pack_target(record.service, record.key, instance.id),
             )
-        instance.phase = Phase.LIVE
+        instance.phase = LIVE
         self._set_ready(instance, ready)
 
     def notify(self, invocation_id: bytes, entry: Entry) -> None:
@@ -94,7 +103,7 @@ class Ledger:
             # Left there, the row would start a step whose answer is durable.
             self.end_backoff(invocation_id, entry.ref)
         instance = self.residents.get(invocation_id)
-        if instance is not None and instance.phase is Phase.LIVE:
+        if instance is not None and instance.phase == LIVE:
             instance.backlog.append(Delivery(entry, arrival))
         if instance is not None and instance.backoff is None:
             self._set_ready(instance, True)
@@ -147,9 +156,9 @@ class Ledger:
         result = Consequences()
         first_index, entries = activation.first_index, activation.entries
         completed = activation.completed
-        kept = instance.record.kept
+        kept = instance.kept
         whole_life = False
-        if instance.phase is _ADMITTED:
+        if instance.phase == ADMITTED:
             whole_life = completed
             if not whole_life or kept != _NOTHING:
                 self.accept(instance)
@@ -159,11 +168,10 @@ class Ledger:
             self._store.put_journal(instance.id, first_index, activation.kept)
             if kept != _JOURNAL:
                 instance.chunks.append(first_index)
-        notification, arrival, timer = delivery
-        if arrival is not None or timer is not None:
+        if delivery.arrival is not None or delivery.timer is not None:
             self.forget_delivery(instance, delivery)
-        if instance.resting_steps and notification.ref in instance.resting_steps:
-            self.end_step_backoff(instance, notification.ref)
+        if instance.resting_steps and delivery.entry.ref in instance.resting_steps:
+            self.end_step_backoff(instance, delivery.entry.ref)
         if instance.backoff is not None:
             self.end_backoff(instance.id, 0)
             instance.backoff = None
@@ -187,7 +195,7 @@ class Ledger:
         if kind == Kind.RUN:
             operation = instance.machine.outstanding.get(index)
             if operation is not None:  # not cancelled in the same activation
-                result.steps.append(operation)
+                result.steps = _added(result.steps, operation)
             return
         store = self._store
         if kind == Kind.TIMER:
@@ -205,9 +213,10 @@ class Ledger:
         elif kind in (Kind.PROMISE_RESOLVE, Kind.PROMISE_REJECT):
             if not entry.flags & Flag.REFUSED:
                 assert entry.payload is not None
-                result.notified += self.complete_promise(
+                for notified in self.complete_promise(
                     instance.group, entry.name, entry.payload, kind == Kind.PROMISE_REJECT
-                )
+                ):
+                    result.notified = _added(result.notified, notified)
 
     def _await_promise(
         self, instance: Instance, index: int, name: str, result: Consequences
@@ -224,7 +233,7 @@ class Ledger:
             payload, failed = unpack_promise(value)
             flags = Flag.FAILED if failed else 0
             self.notify(instance.id, Entry(Kind.PROMISE_DONE, index, name, payload, 0, 0, flags))
-            result.notified.append(instance.id)
+            result.notified = _added(result.notified, instance.id)
 
     def _end(self, instance: Instance, operation: Operation, result: Consequences) -> None:
         """The rows by which the world would have answered *operation*."""
@@ -233,7 +242,7 @@ class Ledger:
         elif operation.kind == Kind.RUN:
             if operation.index in instance.resting_steps:
                 self.end_step_backoff(instance, operation.index)
-            result.ended_steps.append(operation)
+            result.ended_steps = _added(result.ended_steps, operation)
         elif operation.kind == Kind.PROMISE_AWAIT:
             self._store.delete(
                 Db.WAITERS,
@@ -282,13 +291,13 @@ class Ledger:
         self._set_ready(instance, False)
         for suffix, _ in store.scan(Db.PENDING, instance.id):
             store.delete(Db.PENDING, instance.id, suffix)
-        if instance.phase is Phase.ADMITTED:
+        if instance.phase == ADMITTED:
             return  # nothing of it was written
-        if instance.record.kept >= Kept.OUTPUT:
+        if instance.kept >= Kept.OUTPUT:
             store.put(Db.OUTPUTS, instance.id, b"", output.pack())
         else:
             store.delete(Db.INVOCATIONS, instance.id, b"")
-        if instance.record.kept < Kept.JOURNAL:
+        if instance.kept < Kept.JOURNAL:
             for index in instance.chunks:
                 store.delete(Db.JOURNAL, instance.id, u32(index))
 
@@ -341,7 +350,7 @@ class Ledger:
         """Have a step tried again later; its invocation may now have no reason to be ready."""
         self.begin_backoff(invocation_id, index, backoff)
         instance = self.residents.get(invocation_id)
-        if instance is not None and instance.phase is Phase.LIVE:
+        if instance is not None and instance.phase == LIVE:
             instance.resting_steps[index] = backoff.due_ms
             self._set_ready(instance, self._must_be_ready(instance))
         elif not others_run and not self._store.scan(Db.PENDING, invocation_id, limit=1):
@@ -353,7 +362,7 @@ class Ledger:
         self, instance: Instance, delivery: Delivery | None, backoff: Backoff, *, pause: bool
     ) -> None:
         """An attempt left no trace: its notification waits, and the next attempt is due later."""
-        if instance.phase is Phase.ADMITTED:
+        if instance.phase == ADMITTED:
             self.accept(instance)
         self.put_back(instance, delivery)
         self._set_ready(instance, False)

@@ -10,14 +10,13 @@ import asyncio
 import contextvars
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from perdure._runtime._running import RunningStep
 from perdure._runtime._threads import StepThreads
 from perdure.errors import NotFound
-from perdure.futures import Step
 
-_token: contextvars.ContextVar[tuple[str, int]] = contextvars.ContextVar("perdure_step_token")
+_current: contextvars.ContextVar[RunningStep] = contextvars.ContextVar("perdure_step")
 
 
 def step_token() -> str:
@@ -30,39 +29,10 @@ def step_token() -> str:
       NotFound: The calling code does not run in a step.
     """
     try:
-        invocation_id, index = _token.get()
+        running = _current.get()
     except LookupError:
         raise NotFound("perdure.step_token() was called outside a step") from None
-    return f"{invocation_id}-{index}"
-
-
-@dataclass(eq=False, slots=True)
-class RunningStep:
-    """One attempt of a step.
-
-    Attributes:
-      invocation_id, index: The operation.
-      step: The function, its arguments and its declared type.
-      interrupted: It failed because the program is being stopped, or somebody cancelled its task:
-        no fault of the step's, so it does not use up its attempts.
-    """
-
-    invocation_id: bytes
-    text_id: str
-    index: int
-    step: Step[Any]
-    task: asyncio.Task[None] | None = None
-    expiry: asyncio.Handle | None = None  # bounds an attempt in a thread
-    cancelled: bool = False
-    interrupted: bool = False
-
-    def cancel(self) -> None:
-        """End the attempt: its task is cancelled, a thread's outcome is dropped."""
-        self.cancelled = True
-        if self.expiry is not None:
-            self.expiry.cancel()
-        if self.task is not None:
-            self.task.cancel()
+    return f"{running.text_id}-{running.index}"
 
 
 Success = Callable[[RunningStep, bytes], None]
@@ -100,13 +70,14 @@ class StepRunner:
 
     async def _attempt(self, running: RunningStep) -> None:
         step = running.step
-        _token.set((running.text_id, running.index))
+        call = step.detail
+        _current.set(running)
         try:
-            if step.detail.timeout_s is None:
-                value = await step.detail.function(*step.detail.arguments)
+            if call.timeout_s is None:
+                value = await call.function(*call.arguments)
             else:
-                async with asyncio.timeout(step.detail.timeout_s):
-                    value = await step.detail.function(*step.detail.arguments)
+                async with asyncio.timeout(call.timeout_s):
+                    value = await call.function(*call.arguments)
             payload = step.encode(value)
         except BaseException as error:
             self._raised(running, error)
@@ -149,7 +120,7 @@ class StepRunner:
         if running.cancelled:
             return  # while it waited for a thread: started now, it would overtake a compensation
         step = running.step
-        _token.set((running.text_id, running.index))
+        _current.set(running)
         payload: bytes | None = None
         error: BaseException | None = None
         try:
@@ -182,7 +153,7 @@ class StepRunner:
         step = running.step
 
         async def attempt() -> None:
-            _token.set((running.text_id, running.index))
+            _current.set(running)
             try:
                 async with asyncio.timeout(step.detail.timeout_s):
                     payload = step.encode(await awaitable)

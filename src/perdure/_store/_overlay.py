@@ -12,6 +12,8 @@ Rows: TypeAlias = dict[bytes, Row]
 # Database, group, suffix, and the row before the write or None.
 Change: TypeAlias = tuple[int, bytes, bytes, Row | None]
 
+MARK_NS = 20_000_000
+
 
 class Overlay:
     """Per database: group -> suffix -> row. A row goes when its unit has committed, not before.
@@ -23,13 +25,21 @@ class Overlay:
     def __init__(self, databases: int) -> None:
         self.rows: list[dict[bytes, Rows]] = [{} for _ in range(databases)]
         self.changes: list[Change] = []  # of the open unit
-        self.sealed: deque[tuple[int, int, list[Change]]] = deque()  # unit, sealed at, changes
+        self.sealed: deque[tuple[int, list[Change]]] = deque()  # units that changed rows
+        # (unit, when it was sealed) of some units: one in so many nanoseconds at the most.
+        self.marks: deque[tuple[int, int]] = deque()
+        self.last_unit = 0
         self.dropped_unit = 0  # rows of units up to this one are gone
 
     def seal(self, unit: int) -> None:
         """The changes since the last call belong to *unit*, which is on its way to the disk."""
-        self.sealed.append((unit, monotonic_ns(), self.changes))
-        self.changes = []
+        self.last_unit = unit
+        now_ns = monotonic_ns()
+        if not self.marks or now_ns - self.marks[-1][1] > MARK_NS:
+            self.marks.append((unit, now_ns))
+        if self.changes:
+            self.sealed.append((unit, self.changes))
+            self.changes = []
 
     def undo(self) -> None:
         """Take the changes of the open unit back."""
@@ -48,9 +58,9 @@ class Overlay:
     def drop(self, committed: int) -> None:
         """Forget the rows of the units up to *committed*."""
         sealed = self.sealed
+        self.dropped_unit = committed
         while sealed and sealed[0][0] <= committed:
-            unit, _, changes = sealed.popleft()
-            self.dropped_unit = unit
+            unit, changes = sealed.popleft()
             for db, group, suffix, _ in changes:
                 groups = self.rows[db]
                 rows = groups.get(group)
@@ -63,11 +73,16 @@ class Overlay:
                         del groups[group]
 
     def oldest_ns(self, committed: int) -> int:
-        """When the oldest unit after *committed* was sealed (monotonic clock), 0 if none is."""
-        for unit, sealed_ns, _ in self.sealed:
-            if unit > committed:
-                return sealed_ns
-        return 0
+        """When the oldest unit after *committed* was sealed, or a little earlier; 0 if none is.
+
+        By the monotonic clock; a little: :data:`MARK_NS`.
+        """
+        if self.last_unit <= committed:
+            return 0
+        marks = self.marks
+        while len(marks) > 1 and marks[1][0] <= committed + 1:
+            marks.popleft()
+        return marks[0][1]
 
 
 def merge(

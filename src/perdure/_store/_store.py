@@ -184,6 +184,18 @@ class Store:
             self._unit = unit + 1
         return unit
 
+    def begin_batch(self) -> None:
+        """Send units to the disk when :meth:`end_batch` is called, not one by one.
+
+        Many small commits cost more than they bring: each is a sync, and an interrupt of whatever
+        the processors are at.
+        """
+        self._environment.batch(True)
+
+    def end_batch(self) -> None:
+        """Send what was sealed since :meth:`begin_batch`."""
+        self._environment.batch(False)
+
     def discard(self) -> None:
         """Drop the open unit; reads show again what was there before it."""
         self._environment.discard()

@@ -1,0 +1,21 @@
+# Types of _gate.py, which Cython compiles with them. Everything here is seen by Python too.
+import cython
+
+
+@cython.no_gc  # until its commit, and in no cycle
+cdef class Held:
+    cdef readonly long long unit
+    cdef readonly object callback
+    cdef readonly tuple args
+
+
+cdef class Gate:
+    cdef object _store
+    cdef object _held
+    cdef public object failure
+
+    cpdef hold(self, long long unit, object callback, tuple args)
+    cpdef bint holds(self) except -1
+    @cython.locals(first=Held, committed=cython.longlong)
+    cpdef release(self)
+    cpdef fail(self, object failure)

@@ -1,0 +1,52 @@
+"""The services of an engine, and which stored invocations belong to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from perdure._runtime._layout import Record
+from perdure.retry import RetryPolicy
+from perdure.service import HandlerDefinition, ServiceDefinition
+
+
+class Registry:
+    """What is registered: definitions and the users' instances, by name of the service."""
+
+    def __init__(
+        self, services: Mapping[str, tuple[ServiceDefinition, Any]], default_retry: RetryPolicy
+    ) -> None:
+        self._services = services
+        self._default_retry = default_retry
+
+    def service(self, name: str) -> tuple[ServiceDefinition, Any]:
+        """Definition and instance of a registered service."""
+        return self._services[name]
+
+    def handler(self, record: Record) -> HandlerDefinition:
+        return self._services[record.service][0].handlers[record.handler]
+
+    def why_blocked(self, record: Record) -> str:
+        """Why an invocation can not run here; an empty text if it can."""
+        name = record.service
+        if name not in self._services:
+            return f"service {name!r} is not registered here"
+        service = self._services[name][0]
+        if record.handler not in service.handlers:
+            return f"service {name!r} has no handler {record.handler!r} here"
+        if record.version != service.version:
+            return (
+                f"version {record.version} of service {name!r} is not registered here, but "
+                f"{service.version}"
+            )
+        return ""
+
+    def is_registered(self, record: Record) -> bool:
+        return not self.why_blocked(record)
+
+    def policy_of(self, record: Record | None) -> RetryPolicy:
+        """The retry policy of an invocation: its handler's, its service's or the engine's."""
+        if record is None:
+            return self._default_retry
+        service = self._services[record.service][0]
+        return service.handlers[record.handler].retry or service.retry or self._default_retry

@@ -1,0 +1,204 @@
+"""The invocations in memory: making, loading by replay, evicting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import itertools
+import logging
+import time
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Any
+
+from perdure._core._entries import Entry, Kind
+from perdure._core._machine import START, State
+from perdure._runtime._handlers import make_machine
+from perdure._runtime._instance import LIVE, LOADING, Delivery, Instance, Kept
+from perdure._runtime._layout import Backoff, Record
+from perdure._store import Db
+
+if TYPE_CHECKING:
+    from perdure._runtime._scheduler import Scheduler
+    from perdure._runtime._sites import SiteTable
+
+logger = logging.getLogger("perdure")
+
+SLICE_S = 0.005
+"""Replay of one invocation lets others have their turn after this long."""
+
+CHUNKS_PER_LOOK = 64
+"""Chunks replayed between two looks at the clock: a short journal is replayed in one go."""
+
+
+class Residents:
+    """Owner of the instances; the least recently used are evicted beyond *max_resident*.
+
+    Attributes:
+      by_id: All of them, the least recently used first.
+      recovering: Ids found in ``ready`` at start that are not loaded yet.
+    """
+
+    def __init__(self, scheduler: Scheduler, sites: SiteTable, max_resident: int) -> None:
+        self.by_id: OrderedDict[bytes, Instance] = OrderedDict()
+        self.recovering: deque[bytes] = deque()
+        self._scheduler = scheduler
+        self._sites = sites
+        self._max_resident = max_resident
+        self._context = contextvars.copy_context()
+        self._dropped: dict[bytes, int] = {}  # evicted by failure: its last unit, not yet committed
+
+    def make(self, invocation_id: bytes, record: Record, phase: int) -> Instance:
+        """Put an invocation into memory; nothing has happened in it yet."""
+        scheduler = self._scheduler
+        definition = scheduler.registry.handler(record)
+        _, target = scheduler.registry.service(record.service)
+        instance = Instance(invocation_id, record, definition, target, phase)
+        instance.machine = make_machine(
+            instance,
+            store=scheduler.store,
+            sites=self._sites,
+            context=self._context,
+            report=_report_loop_problem,
+            stage=scheduler.stage,
+        )
+        self.by_id[invocation_id] = instance
+        return instance
+
+    # -- loading ----------------------------------------------------------------------------
+
+    def recover_one(self) -> bool:
+        """Load the next of those that were ready at start; False if none is left."""
+        scheduler = self._scheduler
+        while self.recovering and not scheduler.draining:
+            invocation_id = self.recovering.popleft()
+            if scheduler.store.get(Db.READY, invocation_id, b"") is not None:
+                self.wake(invocation_id)
+                if scheduler.pump.queue:
+                    return True
+        return False
+
+    def wake(self, invocation_id: bytes) -> None:
+        """Have an invocation that has something to do go on, loading it if need be."""
+        instance = self.by_id.get(invocation_id)
+        if instance is not None:
+            if instance.backlog or instance.phase == LOADING:
+                self._scheduler.pump.enqueue(instance)
+            return
+        if self._scheduler.ledger.is_held(invocation_id):
+            return
+        self.load(invocation_id, None)
+
+    def load(self, invocation_id: bytes, backoff: Backoff | None) -> None:
+        """Bring an evicted invocation back; *backoff*: the failed attempts before this one."""
+        scheduler = self._scheduler
+        unit = self._dropped.pop(invocation_id, 0)
+        if unit > scheduler.store.committed:
+            # Its journal is read from the store, which must have all of it.
+            self._dropped[invocation_id] = unit
+            scheduler.gate.hold(unit, self.load, (invocation_id, backoff))
+            return
+        if invocation_id in self.by_id:
+            return
+        record = scheduler.answers.record(invocation_id)
+        if record is None or not scheduler.registry.is_registered(record):
+            return  # completed meanwhile, or blocked: left alone
+        instance = self.make(invocation_id, record, LOADING)
+        instance.in_ready = scheduler.store.get(Db.READY, invocation_id, b"") is not None
+        instance.backoff = backoff
+        scheduler.pump.enqueue(instance)
+
+    def replay_slice(self, instance: Instance) -> bool:
+        """Replay some of the journal; True when all of it is replayed."""
+        scheduler = self._scheduler
+        machine = instance.machine
+        deadline = time.perf_counter() + SLICE_S
+        replayed = 0
+        try:
+            while page := scheduler.store.journal(instance.id, instance.replay_from, Entry):
+                for first_index, entries in page:
+                    machine.replay(entries)
+                    instance.replay_from = first_index + len(entries)
+                    if instance.kept < Kept.JOURNAL:
+                        instance.chunks.append(first_index)
+                    replayed += 1
+                    if replayed % CHUNKS_PER_LOOK == 0 and time.perf_counter() > deadline:
+                        scheduler.pump.enqueue(instance)
+                        return False
+        except (KeyboardInterrupt, SystemExit):
+            self.drop(instance)
+            scheduler.pump.wake()
+            raise
+        except BaseException as error:
+            scheduler.failures.attempt_failed(instance, None, error)
+            return False
+        instance.phase = LIVE
+        instance.unrested = True
+        instance.resting_steps = scheduler.ledger.resting_steps(instance.id)
+        instance.backlog.extend(scheduler.ledger.pending(instance.id))
+        if machine.state is State.NEW:
+            instance.backlog.insert(0, Delivery(START))
+        return True
+
+    def rest(self, instance: Instance) -> None:
+        """Nothing is left to deliver: start the steps that a crash or an eviction left undone."""
+        scheduler = self._scheduler
+        if instance.backoff is not None:
+            # Its attempt replayed to the end without a notification to deliver: it has recovered.
+            scheduler.ledger.recovered(instance)
+            instance.last_unit = scheduler.store.seal()
+        instance.unrested = False
+        now_ms = scheduler.clock.now_ms()
+        for operation in list(instance.machine.outstanding.values()):
+            if operation.kind != Kind.RUN or scheduler.running.has(instance.id, operation.index):
+                continue
+            if instance.resting_steps.get(operation.index, 0) <= now_ms:
+                scheduler.gate.when_committed(scheduler.start_step, instance, operation)
+                instance.last_unit = scheduler.store.sealed  # it stays until the step has started
+
+    # -- evicting ---------------------------------------------------------------------------
+
+    def drop(self, instance: Instance) -> None:
+        """Take an invocation out of memory; who waits for it goes on waiting."""
+        self.by_id.pop(instance.id, None)
+        self._scheduler.answers.outlive(instance)
+        if instance.last_unit > self._scheduler.store.committed:
+            self._dropped[instance.id] = instance.last_unit
+        _close_machine(instance)
+
+    def trim(self) -> None:
+        """Evict the least recently used until no more than ``max_resident`` are in memory."""
+        excess = len(self.by_id) - self._max_resident
+        if excess <= 0 or self._scheduler.failure is not None:
+            return
+        # A step that waits for its start belongs to an instance that is in memory.
+        settled = self._scheduler.gate.settled()
+        for instance in list(itertools.islice(self.by_id.values(), 4 * excess + 16)):
+            if instance.phase == LIVE and not instance.queued and instance.last_unit <= settled:
+                self.drop(instance)
+                excess -= 1
+                if not excess:
+                    return
+
+    def close(self) -> None:
+        """Close all of them."""
+        for instance in list(self.by_id.values()):
+            _close_machine(instance)
+        self.by_id.clear()
+
+    def waiting_futures(self) -> list[asyncio.Future[Any] | None]:
+        """Who waits for an instance directly."""
+        return [
+            future
+            for instance in self.by_id.values()
+            for future in (instance.accepted, instance.answer)
+        ]
+
+
+def _close_machine(instance: Instance) -> None:
+    for complaint in instance.machine.close():
+        logger.warning("%s could not be closed cleanly: %s", instance.text_id, complaint)
+
+
+def _report_loop_problem(instance: Instance, problem: dict[str, Any]) -> None:
+    error = problem.get("exception")
+    logger.error("%s: %s", instance.text_id, problem.get("message"), exc_info=error)
