@@ -36,6 +36,20 @@ class TimerPort(Protocol):
         ...
 
 
+class _NoTimers:
+    """What a closed loop has: nothing asked of it happens any more."""
+
+    def start_timer(self, deadline_ms: int, fire: Callable[[], None]) -> Callable[[], None]:
+        raise Halted
+
+
+_NO_TIMERS = _NoTimers()
+
+
+def _drop_report(problem: dict[str, Any]) -> None:
+    """Nobody hears what a closed loop reports."""
+
+
 class ReadyHandle(Handle):
     """A handle without asyncio's debug bookkeeping, which costs more than the callback."""
 
@@ -155,6 +169,8 @@ class DeterministicLoop(AbstractEventLoop):
         self.queue.tasks.clear()
         self._generators.clear()
         self.queue.halt()
+        self._timers = _NO_TIMERS  # the machine, which goes with its last user
+        self._report = _drop_report
         return complaints
 
     def generator_begun(self, generator: Any) -> None:

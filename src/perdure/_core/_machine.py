@@ -216,7 +216,13 @@ class Machine:
     def close(self) -> list[str]:
         """Evict: close the coroutines; complaints about those that awaited in ``finally``."""
         self.state = State.CLOSED
-        return self.loop.evict()
+        complaints = self.loop.evict()
+        # The circles that a machine is in are cut, so that it goes at once, with all it has, and
+        # not when the garbage collector comes to it.
+        self._main = None
+        self._main_factory = _refuse_to_start
+        self._report = _drop_report
+        return complaints
 
     def waiting_line(self) -> str:
         """The user's line the handler waits at: ``file:line in function``."""
@@ -435,6 +441,14 @@ class Machine:
         self.queue.halt()
         # Inside the handler, control flow that its `except Exception` can not swallow.
         raise Halted if self.running else self._error
+
+
+def _refuse_to_start(machine: Machine) -> NoReturn:
+    raise InternalError("a machine that is closed was started")
+
+
+def _drop_report(problem: dict[str, Any]) -> None:
+    """Nobody hears what a closed machine reports."""
 
 
 class _LoopTimer(Operation):

@@ -199,6 +199,7 @@ class Pump:
     def step_succeeded(self, running: RunningStep, payload: bytes) -> None:
         """An attempt of a step ended well."""
         self._running.take(running.invocation_id, running.index)
+        running.task = None  # whose context has *running*: a circle for the garbage collector
         if self._gate.failure is None:
             try:
                 self.step_done(running, payload, 0)

@@ -315,6 +315,7 @@ class Scheduler:
 
     def _step_failed(self, running: RunningStep, error: BaseException) -> None:
         self.running.take(running.invocation_id, running.index)
+        running.task = None  # as in step_succeeded
         if self.failure is None:
             try:
                 self.failures.step_failed(running, error)
