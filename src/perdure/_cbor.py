@@ -32,11 +32,9 @@ import cbor2
 import msgspec
 from cbor2 import dumps, loads
 
+from perdure._flat import SCALARS, encode_flat
 from perdure._limits import NESTING_MAX
 from perdure.errors import StoreCorrupt
-
-SCALARS: Final[frozenset[type]] = frozenset({type(None), bool, int, float, str, bytes})
-"""Exact classes whose values are their own plain form."""
 
 _LEAVES: Final = SCALARS | {
     *(dt.datetime, dt.date, dt.time, dt.timedelta),
@@ -72,20 +70,6 @@ class Unstorable(Exception):
     def __str__(self) -> str:
         steps = self.path if len(self.path) <= 12 else [*self.path[:6], "…"]
         return f"{self.reason} - at `${''.join(steps)}`" if steps else self.reason
-
-
-def encode_flat(value: object) -> bytes | None:
-    """Encode a dict of scalars, the commonest of values, by the shortest way; else ``None``."""
-    if (
-        type(value) is dict
-        and SCALARS.issuperset(map(type, value.values()))
-        and SCALARS.issuperset(map(type, value))
-    ):
-        try:
-            return dumps(value)
-        except UnicodeEncodeError:
-            return None  # encode() says what is wrong.
-    return None
 
 
 def encode(value: object) -> bytes:

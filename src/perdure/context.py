@@ -26,7 +26,7 @@ from perdure.futures import (
     DurableFuture,
     DurablePromise,
     Step,
-    StepCall,
+    StepOptions,
     Timer,
     durable_promise,
     wait_first,
@@ -39,6 +39,9 @@ D = TypeVar("D")
 Ts = TypeVarTuple("Ts")
 
 _logger = logging.getLogger("perdure.handler")
+
+# The options of nearly every step, made once.
+_ASYNC, _SYNC = StepOptions(is_async=True), StepOptions(is_async=False)
 
 DELAY_MAX = timedelta(days=365 * 100)
 
@@ -205,8 +208,11 @@ class Context:
         if returns is not None:
             serde = serde_for(returns)
         timeout_s = None if timeout is None else _seconds(timeout, f"timeout of step {name!r}")
-        call = StepCall(fn, args, is_async, retry, timeout_s)
-        step: Step[Any] = Step(self._machine, Kind.RUN, name, serde, 0, call)
+        if retry is None and timeout is None:
+            options = _ASYNC if is_async else _SYNC
+        else:
+            options = StepOptions(is_async, retry, timeout_s)
+        step: Step[Any] = Step(self._machine, Kind.RUN, name, serde, fn, args, options)
         step.issue(sys._getframe(1))
         return step
 

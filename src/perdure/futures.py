@@ -9,6 +9,7 @@ an ``asyncio.Future`` into ``asyncio.wait``; ``ctx.wait`` and ``ctx.wait_first``
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast
 
@@ -76,31 +77,19 @@ class DurableFuture(Operation, Generic[T]):
         return self.name
 
 
-class StepCall:
-    """What a step runs.
+@dataclass(frozen=True, slots=True)
+class StepOptions:
+    """How a step is run.
 
     Attributes:
-      function, arguments: Called as ``function(*arguments)``.
       is_async: On the host's loop; else in one of the engine's threads.
       retry: Its own policy, or None for that of its invocation.
       timeout_s: Bound of one attempt, or None.
     """
 
-    __slots__ = ("arguments", "function", "is_async", "retry", "timeout_s")
-
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        is_async: bool,
-        retry: RetryPolicy | None,
-        timeout_s: float | None,
-    ) -> None:
-        self.function = function
-        self.arguments = arguments
-        self.is_async = is_async
-        self.retry = retry
-        self.timeout_s = timeout_s
+    is_async: bool
+    retry: RetryPolicy | None = None
+    timeout_s: float | None = None
 
 
 class Step(DurableFuture[T]):
@@ -108,7 +97,8 @@ class Step(DurableFuture[T]):
 
     __slots__ = ()
     _serde: Serde[T]
-    detail: StepCall
+    function: Callable[..., Any]
+    options: StepOptions
 
     def __str__(self) -> str:
         return f"result of step {self.name!r}"
@@ -124,7 +114,7 @@ class Timer(DurableFuture[None]):
     __slots__ = ()
 
     def __init__(self, machine: Machine, deadline_ms: int) -> None:
-        super().__init__(machine, Kind.TIMER, "", None, deadline_ms)
+        super().__init__(machine, Kind.TIMER, "", None, time_ms=deadline_ms)
 
 
 class DurablePromise(DurableFuture[T]):

@@ -31,7 +31,8 @@ from perdure._annotations import (
     to_json_hook,
     unsupported,
 )
-from perdure._cbor import SCALARS, Unstorable
+from perdure._cbor import Unstorable
+from perdure._flat import SCALARS, encode_flat
 from perdure._limits import FAILURE_MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX, check_payload_size
 from perdure.errors import InvalidInput, StoreCorrupt, TerminalError
 
@@ -154,13 +155,11 @@ class _ScalarSerde(Serde[T]):
 class _MsgspecSerde(Serde[T]):
     """Any type msgspec converts."""
 
-    __slots__ = ("_box", "_options", "_record")
+    __slots__ = ("_box", "_native_types", "_record")
 
     def __init__(self, annotation: Any, native_types: tuple[type, ...] | None) -> None:
         super().__init__(annotation)
-        self._options: dict[str, Any] = {"dec_hook": from_plain_hook}
-        if native_types is not None:
-            self._options["builtin_types"] = native_types
+        self._native_types = native_types
         # msgspec looks into a type like dict[str, int] at every conversion, into a Struct once: as
         # the one field of a Struct a small dict converts in 0.2 us instead of 1.7.
         self._box = msgspec.defstruct("Box", [("value", annotation)], array_like=True)
@@ -175,7 +174,7 @@ class _MsgspecSerde(Serde[T]):
             raise InvalidInput(
                 f"{place}: expected `{self.describe()}`, got `{type(value).__name__}`"
             )
-        payload = _cbor.encode_flat(value)
+        payload = encode_flat(value)
         if payload is not None:  # Converts as it is; all else, from what decoding will see.
             if len(payload) > PAYLOAD_BYTES_MAX:
                 check_payload_size(len(payload), place)
@@ -188,14 +187,20 @@ class _MsgspecSerde(Serde[T]):
     def decode(self, payload: bytes, place: object) -> T:
         return self._convert(_cbor.decode(payload, place), place)
 
+    def _converted(self, value: object, annotation: Any) -> Any:
+        if self._native_types is None:
+            return _convert(value, annotation, dec_hook=from_plain_hook)
+        return _convert(
+            value, annotation, builtin_types=self._native_types, dec_hook=from_plain_hook
+        )
+
     def _convert(self, value: object, place: object) -> T:
         try:
-            box: Any = _convert((value,), self._box, **self._options)
-            return cast(T, box.value)
+            return cast(T, self._converted((value,), self._box).value)
         except (ValueError, TypeError, RecursionError):
             pass
         try:  # Again without the box, whose place would be in the path of the bad field.
-            return cast(T, _convert(value, self.annotation, **self._options))
+            return cast(T, self._converted(value, self.annotation))
         except (ValueError, TypeError, RecursionError) as error:
             raise InvalidInput(mismatch(place, error, self.annotation)) from error
 

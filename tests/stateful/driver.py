@@ -167,7 +167,7 @@ class Driver:
         assert isinstance(operation, Step)
         flags = 0
         try:
-            payload = operation.encode(operation.detail.function(*operation.detail.arguments))
+            payload = operation.encode(operation.function(*operation.arguments))
         except TerminalError as failure:
             payload = encode_failure(failure)
             flags = Flag.FAILED

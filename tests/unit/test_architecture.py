@@ -37,7 +37,7 @@ CORE_MUST_NOT_IMPORT = {
 }
 
 # What each room may import of perdure, itself and `errors` apart. Arrows point inward only.
-VALUES = {"_limits", "_cbor", "_annotations", "serde", "retry", "_ids"}
+VALUES = {"_limits", "_cbor", "_flat", "_annotations", "serde", "retry", "_ids"}
 DECLARING = {"context", "futures", "service"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -45,8 +45,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_limits": set(),
     "_annotations": set(),
     "retry": set(),
-    "_cbor": {"_limits"},
-    "serde": {"_annotations", "_cbor", "_limits"},
+    "_flat": set(),
+    "_cbor": {"_flat", "_limits"},
+    "serde": {"_annotations", "_cbor", "_flat", "_limits"},
     "_core": set(),
     "_store": {"_journal"},
     "futures": VALUES | {"_core"},

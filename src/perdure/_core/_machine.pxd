@@ -9,7 +9,7 @@ from perdure._core._task cimport LoopTask, ReadyQueue
 cdef class Activation:
     cdef readonly long long first_index
     cdef readonly list entries
-    cdef readonly list ended
+    cdef readonly object ended
     cdef readonly list kept
     cdef readonly bint completed
 
@@ -53,6 +53,7 @@ cdef class Machine:
     cpdef check_usable(self)
     cpdef begin(self, Operation operation, object frame=*)
     cpdef cancel_operation(self, Operation operation)
+    cpdef _end(self, Operation operation)
     cpdef issue(self, object entry, object recode=*)
     cpdef _site(self, object frame)
     cpdef _read(self, object entry, object answer)

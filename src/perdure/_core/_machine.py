@@ -82,7 +82,7 @@ class Activation:
         self,
         first_index: int,
         entries: list[Entry],
-        ended: list[Operation],
+        ended: Sequence[Operation],
         kept: list[Entry],
         completed: bool,
     ) -> None:
@@ -139,7 +139,7 @@ class Machine:
         self._next_index = 0
         self._completions = 0
         self._entries: list[Entry] = []  # of the live activation
-        self._ended: list[Operation] = []  # by the live activation
+        self._ended: list[Operation] | None = None  # by the live activation
         self._has_long = False  # the live activation has a payload of which the journal keeps less
         self._recorded: Sequence[Entry] | None = None  # of the activation being replayed
         self._first_replayed = 0  # index of its notification
@@ -175,7 +175,7 @@ class Machine:
         self._next_index = first_index + 1
         notification = new_entry((kind, ref, name, payload, now_ms, 0, flags))
         entries = self._entries = [notification]
-        ended = self._ended = []
+        self._ended = None
         self._has_long = False
         self._run(notification)
         if not self.outstanding and self.state is _LIVE:
@@ -185,7 +185,9 @@ class Machine:
                 )
             )
         kept_entries = [kept(entry) for entry in entries] if self._has_long else entries
-        return Activation(first_index, entries, ended, kept_entries, self.state is _COMPLETED)
+        return Activation(
+            first_index, entries, self._ended or (), kept_entries, self.state is _COMPLETED
+        )
 
     def replay(self, entries: Sequence[Entry]) -> None:
         """Deliver a recorded activation, comparing each command with the recorded one.
@@ -286,7 +288,7 @@ class Machine:
         for operation in list(self.outstanding.values()):
             if operation.kind == Kind.RUN:
                 self._record(Entry(Kind.CANCEL, operation.index))
-                self._ended.append(operation)
+                self._end(operation)
                 del self.outstanding[operation.index]
         self._record(Entry(Kind.OUTPUT, payload=payload, flags=Flag.FAILED if failed else 0))
         self.state = State.COMPLETED
@@ -349,8 +351,13 @@ class Machine:
     def cancel_operation(self, operation: Operation) -> None:
         """Issue the command that ends *operation*."""
         self.issue(Entry(Kind.CANCEL, operation.index))
-        self._ended.append(operation)
+        self._end(operation)
         del self.outstanding[operation.index]
+
+    def _end(self, operation: Operation) -> None:
+        if self._ended is None:
+            self._ended = []
+        self._ended.append(operation)
 
     def start_timer(self, deadline_ms: int, fire: Callable[[], None]) -> Callable[[], None]:
         """The loop's port for ``call_later``: an operation whose completion calls *fire*."""

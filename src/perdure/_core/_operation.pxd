@@ -12,13 +12,16 @@ cdef class Operation:
     cdef public object name
     cdef public object _serde
     cdef public long long time_ms
-    cdef public object detail
+    cdef public object function
+    cdef public object arguments
+    cdef public object options
     cdef public long long index
     cdef public long ordinal
     cdef public object payload
     cdef public bint failed
     cdef public object _value
     cdef public int _progress
+    cdef public LoopFuture _wait
     cdef public list _waits
     cdef public list _callbacks
 

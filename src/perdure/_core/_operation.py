@@ -39,7 +39,7 @@ class Operation:
       time_ms: Deadline of a timer.
       ordinal: Position among the completions of this invocation, 0 until then.
       payload, failed: The answer as recorded, once done.
-      detail: What a subclass needs to be carried out: the function of a step, say.
+      function, arguments, options: What a step is to run, and how; None for the rest.
     """
 
     __slots__ = (
@@ -49,12 +49,15 @@ class Operation:
         "_progress",
         "_serde",
         "_value",
+        "_wait",
         "_waits",
-        "detail",
+        "arguments",
         "failed",
+        "function",
         "index",
         "kind",
         "name",
+        "options",
         "ordinal",
         "payload",
         "time_ms",
@@ -66,8 +69,10 @@ class Operation:
         kind: int,
         name: str,
         serde: Any = None,
+        function: Any = None,
+        arguments: tuple[Any, ...] = (),
+        options: Any = None,
         time_ms: int = 0,
-        detail: Any = None,
     ) -> None:
         # Checked before a number is taken: a use that is refused must not change the hashes of
         # what comes after it, for no replay repeats it.
@@ -78,14 +83,17 @@ class Operation:
         self.name = name
         self._serde = serde
         self.time_ms = time_ms
-        self.detail = detail
+        self.function = function
+        self.arguments = arguments
+        self.options = options
         self.index = 0
         self.ordinal = 0
         self.payload: bytes | None = None
         self.failed = False
         self._value: Any = _UNDECODED
         self._progress = _UNISSUED
-        self._waits: list[LoopFuture] | None = None
+        self._wait: LoopFuture | None = None  # the first who waits
+        self._waits: list[LoopFuture] | None = None  # the others
         self._callbacks: list[tuple[Callable[[Any], object], Context]] | None = None
 
     def __hash__(self) -> int:
@@ -112,9 +120,12 @@ class Operation:
         self._wake()
 
     def _wake(self) -> None:
+        wait = self._wait
         waits = self._waits
+        self._wait = self._waits = None
+        if wait is not None and not wait.done():
+            wait._resolve(self)
         if waits is not None:
-            self._waits = None
             for wait in waits:
                 if not wait.done():
                     wait._resolve(self)
@@ -219,19 +230,23 @@ class Operation:
         if (
             self.kind == Kind.RUN
             and self._progress == _PENDING
-            and not self._waits
+            and self._wait is None
             and not self._callbacks
         ):
             self.cancel()
 
     def watch(self, wait: LoopFuture) -> None:
         """Have *wait* completed with this operation; used by races, which cancel nothing."""
-        if self._waits is None:
+        if self._wait is None:
+            self._wait = wait
+        elif self._waits is None:
             self._waits = [wait]
         else:
             self._waits.append(wait)
 
     def unwatch(self, wait: LoopFuture) -> None:
         waits = self._waits
-        if waits is not None and wait in waits:
+        if self._wait is wait:
+            self._wait = waits.pop(0) if waits else None
+        elif waits is not None and wait in waits:
             waits.remove(wait)

@@ -72,7 +72,7 @@ class Failures:
             return
         step = running.step
         ledger = scheduler.ledger
-        policy = step.detail.retry or scheduler.registry.policy_of(
+        policy = step.options.retry or scheduler.registry.policy_of(
             scheduler.answers.record(running.invocation_id)
         )
         before = ledger.step_backoff(running.invocation_id, running.index)
@@ -88,7 +88,7 @@ class Failures:
                 others_run=scheduler.running.any_of(running.invocation_id),
             )
             scheduler.store.seal()
-        elif step.detail.retry is not None:
+        elif step.options.retry is not None:
             text = f"{what} failed after {backoff.attempts} attempts: {backoff.failure}"
             scheduler.pump.step_done(running, encode_failure(TerminalError(text)), Flag.FAILED)
         else:

@@ -6,7 +6,8 @@ import cython
 cdef class Held:
     cdef readonly long long unit
     cdef readonly object callback
-    cdef readonly tuple args
+    cdef readonly object first
+    cdef readonly object second
 
 
 cdef class Gate:
@@ -14,8 +15,8 @@ cdef class Gate:
     cdef object _held
     cdef public object failure
 
-    cpdef hold(self, long long unit, object callback, tuple args)
+    cpdef hold(self, long long unit, object callback, object first, object second)
     cpdef bint holds(self) except -1
-    @cython.locals(first=Held, committed=cython.longlong)
+    @cython.locals(item=Held, committed=cython.longlong)
     cpdef release(self)
     cpdef fail(self, object failure)

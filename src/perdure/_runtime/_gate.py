@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 class Held:
     """A call that waits for the commit of a unit."""
 
-    __slots__ = ("args", "callback", "unit")
+    __slots__ = ("callback", "first", "second", "unit")
 
-    def __init__(self, unit: int, callback: Callable[..., None], args: tuple[Any, ...]) -> None:
+    def __init__(
+        self, unit: int, callback: Callable[[Any, Any], None], first: Any, second: Any
+    ) -> None:
         self.unit = unit
         self.callback = callback
-        self.args = args
+        self.first = first
+        self.second = second
 
 
 class Gate:
@@ -40,22 +43,26 @@ class Gate:
         self._held: deque[Held] = deque()
         self.failure: PerdureError | None = None
 
-    def when_committed(self, callback: Callable[..., None], *args: Any) -> None:
-        """Call *callback* once all that is sealed now has committed; at once if it has.
+    def when_committed(
+        self, callback: Callable[[Any, Any], None], first: Any, second: Any = None
+    ) -> None:
+        """Call ``callback(first, second)`` once all that is sealed now has committed.
 
-        If it never commits, futures among *args* fail instead.
+        At once if it has. If it never commits, *first* fails, if it is a future.
         """
         unit = self._store.sealed
         if self.failure is not None:
-            fail_futures(args, self.failure)
+            fail_futures((first,), self.failure)
         elif not self._held and unit <= self._store.committed:
-            callback(*args)
+            callback(first, second)
         else:
-            self._held.append(Held(unit, callback, args))
+            self._held.append(Held(unit, callback, first, second))
 
-    def hold(self, unit: int, callback: Callable[..., None], args: tuple[Any, ...]) -> None:
-        """Call *callback* once *unit*, the last that is sealed or an older one, has committed."""
-        self._held.append(Held(unit, callback, args))
+    def hold(
+        self, unit: int, callback: Callable[[Any, Any], None], first: Any, second: Any
+    ) -> None:
+        """The same for the commit of *unit*, the last that is sealed or an older one."""
+        self._held.append(Held(unit, callback, first, second))
 
     def holds(self) -> bool:
         """Whether anything waits for a commit."""
@@ -71,19 +78,18 @@ class Gate:
         held = self._held
         committed = self._store.committed
         while held:
-            first: Held = held[0]
-            if first.unit > committed:
+            item: Held = held[0]
+            if item.unit > committed:
                 return
             held.popleft()
-            first.callback(*first.args)
+            item.callback(item.first, item.second)
 
     def fail(self, failure: PerdureError) -> None:
         """Nothing leaves any more; futures that were held fail."""
         self.failure = failure
         held = list(self._held)
         self._held.clear()
-        for item in held:
-            fail_futures(item.args, failure)
+        fail_futures([item.first for item in held], failure)
 
 
 def fail_futures(items: Iterable[Any], failure: PerdureError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -47,12 +48,8 @@ def make_machine(
     stage: Stage,
 ) -> Machine:
     """A machine for *instance* in which nothing has happened yet."""
-
-    async def main(machine: Machine) -> tuple[bytes, bool]:
-        return await _run_handler(instance, machine)
-
     return Machine(
-        main,
+        functools.partial(_run_handler, instance),
         reads=_KeyReads(store, instance.group),
         sites=sites,
         context=context.copy(),

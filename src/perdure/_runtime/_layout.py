@@ -25,7 +25,7 @@ step at that index, one without a value the durable timer at that index.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cbor2
@@ -88,8 +88,7 @@ class TimerKey(NamedTuple):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """What was asked: written once when an invocation is accepted."""
 
     service: str
@@ -99,21 +98,10 @@ class Record:
     created_ms: int
     argument: bytes | None
     kept: int  # see Kept
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str]
 
     def pack(self) -> bytes:
-        return cbor2.dumps(
-            [
-                self.service,
-                self.key,
-                self.handler,
-                self.version,
-                self.created_ms,
-                self.argument,
-                self.kept,
-                self.headers,
-            ]
-        )
+        return cbor2.dumps(list(self))
 
     @classmethod
     def unpack(cls, value: bytes) -> Record:

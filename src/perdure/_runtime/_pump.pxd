@@ -16,6 +16,7 @@ cdef class Pump:
     cdef Ledger _ledger
     cdef RunningSteps _running
     cdef object _store
+    cdef object _by_id
     cdef object _clock_ms
     cdef readonly object queue
     cdef readonly object handle

@@ -37,7 +37,7 @@ class Pump:
     """
 
     __slots__ = (
-        "_cancel_step",
+        "_by_id",
         "_clock_ms",
         "_gate",
         "_ledger",
@@ -66,6 +66,7 @@ class Pump:
         self._ledger = ledger
         self._running = running
         self._store = scheduler.store
+        self._by_id = scheduler.residents.by_id
         self._clock_ms = scheduler.clock.now_ms
         self.queue: deque[Instance] = deque()
         self.handle: asyncio.Handle | None = None
@@ -100,7 +101,8 @@ class Pump:
         finally:
             scheduler.stage.leave()
             self._store.end_batch()
-        scheduler.check_quiet()
+        if scheduler.draining:
+            scheduler.check_quiet()
 
     def _take_turns(self) -> None:
         deadline = _perf_counter() + _SLICE_S
@@ -165,17 +167,17 @@ class Pump:
                 running = self._running.take(instance.id, operation.index)
                 if running is not None:
                     running.cancelled = True  # what it still says is dropped from now on
-                    self._gate.when_committed(running.cancel)
+                    self._gate.when_committed(_cancel, running)
         if consequences.steps is not None:
             for operation in consequences.steps:
-                self._gate.hold(unit, self._start, (instance, operation))
+                self._gate.hold(unit, self._start, instance, operation)
         if consequences.notified is not None:
             for invocation_id in consequences.notified:
                 scheduler.residents.wake(invocation_id)
         if consequences.output is not None:
             scheduler.finished(instance, consequences.output)
         else:
-            scheduler.residents.by_id.move_to_end(instance.id)
+            self._by_id.move_to_end(instance.id)
 
     # -- steps ------------------------------------------------------------------------------
 
@@ -205,7 +207,8 @@ class Pump:
                 self.step_done(running, payload, 0)
             except Exception as error:
                 self._scheduler.fail_for(error)
-        self._scheduler.check_quiet()
+        if self._scheduler.draining:
+            self._scheduler.check_quiet()
 
     def step_done(self, running: RunningStep, payload: bytes | None, flags: int) -> None:
         """Deliver the outcome of a step."""
@@ -216,7 +219,7 @@ class Pump:
     def deliver(self, invocation_id: bytes, delivery: Delivery) -> None:
         """Tell an invocation at once if it is live, else let the store keep the notification."""
         scheduler = self._scheduler
-        instance: Any = scheduler.residents.by_id.get(invocation_id)
+        instance: Any = self._by_id.get(invocation_id)
         if instance is not None and instance.phase == LIVE:
             instance.backlog.append(delivery)
             self.enqueue(instance)
@@ -226,3 +229,7 @@ class Pump:
         self._ledger.notify(invocation_id, delivery.entry)
         self._store.seal()
         scheduler.residents.wake(invocation_id)
+
+
+def _cancel(running: RunningStep, _: None) -> None:
+    running.cancel()

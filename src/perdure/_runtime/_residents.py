@@ -95,7 +95,7 @@ class Residents:
         if unit > scheduler.store.committed:
             # Its journal is read from the store, which must have all of it.
             self._dropped[invocation_id] = unit
-            scheduler.gate.hold(unit, self.load, (invocation_id, backoff))
+            scheduler.gate.hold(unit, self.load, invocation_id, backoff)
             return
         if invocation_id in self.by_id:
             return

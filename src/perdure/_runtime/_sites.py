@@ -1,4 +1,7 @@
-"""Call sites of commands, interned: an entry holds a number, the store its text once."""
+"""Call sites of commands, interned: an entry holds a number, the store its text once.
+
+This module is compiled (see ``_sites.pxd``); it also runs interpreted, with the same behaviour.
+"""
 
 from __future__ import annotations
 

@@ -60,24 +60,26 @@ class StepRunner:
     def start(self, running: RunningStep) -> None:
         """Begin an attempt."""
         step = running.step
-        if step.detail.is_async:
-            running.task = self._loop.create_task(self._attempt(running))
+        if step.options.is_async:
+            running.task = self._loop.create_task(self._attempt(running), name=step.name)
         else:
-            if step.detail.timeout_s is not None:
-                running.expiry = self._loop.call_later(step.detail.timeout_s, self._expire, running)
+            if step.options.timeout_s is not None:
+                running.expiry = self._loop.call_later(
+                    step.options.timeout_s, self._expire, running
+                )
             context = contextvars.copy_context()
             self._threads.submit(lambda: context.run(self._attempt_in_thread, running))
 
     async def _attempt(self, running: RunningStep) -> None:
         step = running.step
-        call = step.detail
+        options = step.options
         _current.set(running)
         try:
-            if call.timeout_s is None:
-                value = await call.function(*call.arguments)
+            if options.timeout_s is None:
+                value = await step.function(*step.arguments)
             else:
-                async with asyncio.timeout(call.timeout_s):
-                    value = await call.function(*call.arguments)
+                async with asyncio.timeout(options.timeout_s):
+                    value = await step.function(*step.arguments)
             payload = step.encode(value)
         except BaseException as error:
             self._raised(running, error)
@@ -114,7 +116,7 @@ class StepRunner:
     def _expire(self, running: RunningStep) -> None:
         # A thread can not be stopped: its outcome is dropped, and the attempt counts as failed.
         running.cancel()
-        self._failed(running, TimeoutError(f"no result within {running.step.detail.timeout_s} s"))
+        self._failed(running, TimeoutError(f"no result within {running.step.options.timeout_s} s"))
 
     def _attempt_in_thread(self, running: RunningStep) -> None:
         if running.cancelled:
@@ -124,7 +126,7 @@ class StepRunner:
         payload: bytes | None = None
         error: BaseException | None = None
         try:
-            value = step.detail.function(*step.detail.arguments)
+            value = step.function(*step.arguments)
             if inspect.isawaitable(value):
                 # `ctx.run("send", lambda: mailer.send(doc))`: made here, awaited on the loop.
                 self._call_on_loop(self._start_awaitable, running, value)
@@ -155,7 +157,7 @@ class StepRunner:
         async def attempt() -> None:
             _current.set(running)
             try:
-                async with asyncio.timeout(step.detail.timeout_s):
+                async with asyncio.timeout(step.options.timeout_s):
                     payload = step.encode(await awaitable)
             except BaseException as error:
                 self._raised(running, error)

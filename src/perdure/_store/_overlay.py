@@ -1,4 +1,7 @@
-"""The store's own writes that are not on the disk yet, so that reads see them."""
+"""The store's own writes that are not on the disk yet, so that reads see them.
+
+This module is compiled (see ``_overlay.pxd``); it also runs interpreted, with the same behaviour.
+"""
 
 from __future__ import annotations
 
