@@ -61,7 +61,7 @@ class StepRunner:
         """Begin an attempt."""
         step = running.step
         if step.options.is_async:
-            running.task = self._loop.create_task(self._attempt(running), name=step.name)
+            running.task = self._loop.create_task(self._attempt(running))
         else:
             if step.options.timeout_s is not None:
                 running.expiry = self._loop.call_later(
