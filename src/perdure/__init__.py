@@ -1,5 +1,6 @@
 """Durable execution for asyncio: an await that outlives the process."""
 
+from perdure._handles import Accepted, InvocationHandle
 from perdure._runtime._describe import Description, JournalEntry, Status
 from perdure._runtime._steps import step_token
 from perdure.context import (
@@ -10,7 +11,7 @@ from perdure.context import (
     WorkflowContext,
     WorkflowSharedContext,
 )
-from perdure.engine import Accepted, Engine, InvocationHandle
+from perdure.engine import Engine
 from perdure.errors import (
     AlreadyCompleted,
     Cancelled,

@@ -3,102 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
-import enum
 import os
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Final, Generic, Literal, TypeVar, cast, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
+from perdure._binding import ABSENT, bind, register, result_serde
+from perdure._handles import Accepted, InvocationHandle, decode_output
 from perdure._ids import InvocationId, InvocationIdGenerator, format_id, parse_id
-from perdure._limits import check_headers, check_key
+from perdure._limits import check_headers
 from perdure._runtime._clock import Clock, WallClock
 from perdure._runtime._describe import Description, describe_invocation
 from perdure._runtime._instance import Kept
 from perdure._runtime._layout import Output
 from perdure._runtime._scheduler import Scheduler
 from perdure._store import Store
-from perdure.errors import (
-    Conflict,
-    DefinitionError,
-    InvalidInput,
-    NotFound,
-    NotReady,
-    StoreClosed,
-)
+from perdure.errors import Conflict, InvalidInput, NotFound, NotReady, StoreClosed
 from perdure.retry import DEFAULT_RETRY, RetryPolicy
-from perdure.serde import Serde, decode_failure, serde_for
-from perdure.service import (
-    HandlerDefinition,
-    HandlerKind,
-    ServiceDefinition,
-    ServiceKind,
-    definition_of,
-    resolve,
-)
+from perdure.serde import Serde, serde_for
+from perdure.service import HandlerDefinition, HandlerKind
 
 A = TypeVar("A")
 R = TypeVar("R")
 
 
-class _Absent(enum.Enum):
-    ABSENT = "absent"
-
-
-ABSENT: Final = _Absent.ABSENT
-"""An argument left out, which is not the same as None."""
-
 Durability = Literal["fsync", "os", "memory"]
-
-
-class Accepted(enum.StrEnum):
-    """Whether ``send`` began an invocation or found one."""
-
-    NEW = "Accepted"
-    EXISTING = "PreviouslyAccepted"
-
-
-class InvocationHandle(Generic[R]):
-    """An invocation that was sent: its id, and ways to its result of type R.
-
-    Attributes:
-      id: ``inv_`` and 26 characters; keep it to attach later, from any process.
-      accepted: Whether this ``send`` began it.
-    """
-
-    def __init__(
-        self, engine: Engine, invocation_id: InvocationId, accepted: Accepted, serde: Serde[R]
-    ) -> None:
-        self.id = format_id(invocation_id)
-        self.accepted = accepted
-        self._engine = engine
-        self._invocation_id = invocation_id
-        self._serde = serde
-
-    def __repr__(self) -> str:
-        return f"<InvocationHandle {self.id} {self.accepted.value}>"
-
-    async def result(self) -> R:
-        """Wait for the result.
-
-        Cancelling the wait does not cancel the invocation.
-
-        Raises:
-          TerminalError: As the invocation failed.
-        """
-        output = await self._engine._await_output(self._invocation_id)
-        return _decode(output, self._serde)
-
-    async def output(self) -> R:
-        """The result, if there is one now.
-
-        Raises:
-          NotReady: The invocation has not completed.
-          TerminalError: As the invocation failed.
-        """
-        output = await self._engine._output_now(self._invocation_id)
-        return _decode(output, self._serde)
 
 
 class Engine:
@@ -142,7 +72,7 @@ class Engine:
         if drain_timeout < 0:
             raise ValueError(f"drain_timeout must not be negative, got {drain_timeout}")
         self._path = os.fspath(path)
-        self._services = _registry(services)
+        self._services = register(services)
         self._durability: Durability = durability
         self._max_resident = max_resident
         self._default_retry = default_retry
@@ -275,7 +205,7 @@ class Engine:
           TerminalError: As the invocation failed.
         """
         scheduler = self._open_scheduler()
-        definition, key, payload = self._bind(handler, arg, key)
+        definition, key, payload = bind(self._services, handler, arg, key)
         await scheduler.room()
         kept = Kept.NOTHING
         if definition.kind is HandlerKind.RUN:
@@ -287,7 +217,7 @@ class Engine:
                     "to attach to it"
                 )
         output = await self._begin_and_wait(definition, key, payload, headers, kept)
-        return _decode(output, _result_serde(definition, returns))
+        return decode_output(output, result_serde(definition, returns))
 
     @overload
     async def send(
@@ -332,9 +262,9 @@ class Engine:
         ``accepted`` says so. Arguments and errors are those of :meth:`call`.
         """
         scheduler = self._open_scheduler()
-        definition, key, payload = self._bind(handler, arg, key)
+        definition, key, payload = bind(self._services, handler, arg, key)
         await scheduler.room()
-        serde = _result_serde(definition, returns)
+        serde = result_serde(definition, returns)
         kept = Kept.OUTPUT
         if definition.kind is HandlerKind.RUN:
             kept = Kept.JOURNAL
@@ -391,7 +321,7 @@ class Engine:
         Arguments and errors are those of :meth:`call`.
         """
         scheduler = self._open_scheduler()
-        definition, key, payload = self._bind(handler, arg, key)
+        definition, key, payload = bind(self._services, handler, arg, key)
         if definition.kind is not HandlerKind.RUN:
             raise InvalidInput(
                 f"submit starts or attaches to a workflow's run; {definition.service}."
@@ -403,7 +333,7 @@ class Engine:
             output = await self._await_output(InvocationId(existing))
         else:
             output = await self._begin_and_wait(definition, key, payload, headers, Kept.JOURNAL)
-        return _decode(output, _result_serde(definition, returns))
+        return decode_output(output, result_serde(definition, returns))
 
     async def _begin_and_wait(
         self,
@@ -430,7 +360,7 @@ class Engine:
         """
         raw = parse_id(invocation_id)
         serde = await self._serde_of(raw, returns)
-        return _decode(await self._await_output(raw), serde)
+        return decode_output(await self._await_output(raw), serde)
 
     async def output(self, invocation_id: str, returns: Any = None) -> Any:
         """The result of an invocation, if there is one now.
@@ -441,7 +371,7 @@ class Engine:
         """
         raw = parse_id(invocation_id)
         serde = await self._serde_of(raw, returns)
-        return _decode(await self._output_now(raw), serde)
+        return decode_output(await self._output_now(raw), serde)
 
     async def describe(self, invocation_id: str) -> Description:
         """Status, what it waits for, last failure and journal of an invocation.
@@ -496,80 +426,3 @@ class Engine:
                 f"{record.service}.{record.handler} is not registered here: pass returns="
             )
         return self._services[record.service][0].handlers[record.handler].result_serde
-
-    # -- arguments ----------------------------------------------------------------------------
-
-    def _bind(
-        self, handler: Any, arg: Any, key: str | None
-    ) -> tuple[HandlerDefinition, str, bytes | None]:
-        """The handler meant, its key ('' for services) and its argument, checked and encoded."""
-        service_name, name = resolve(handler)
-        registered = self._services.get(service_name)
-        if registered is None:
-            known = _known(service_name, self._services)
-            raise NotFound(f"service {service_name!r} is not registered here; there are: {known}")
-        service = registered[0]
-        definition = service.handlers.get(name)
-        if definition is None:
-            known = _known(name, service.handlers)
-            raise NotFound(f"service {service_name!r} has no handler {name!r}; it has: {known}")
-        target = f"{service_name}.{name}"
-        if service.kind is ServiceKind.SERVICE:
-            if key is not None:
-                raise InvalidInput(f"{target} is a service's handler and takes no key")
-            key = ""
-        elif key is None:
-            raise InvalidInput(f"{target} needs key=: a {service.kind.value} is one per key")
-        elif not isinstance(key, str):
-            raise InvalidInput(f"{target}: the key must be a str, not {type(key).__name__}")
-        check_key(key, f"key of {target}")
-        return definition, key, _encode_argument(definition, arg, target)
-
-
-def _known(name: str, names: Iterable[str]) -> str:
-    """The *names* there are, and which of them *name* may have been meant to be."""
-    near = difflib.get_close_matches(name, names, 1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
-    return (", ".join(sorted(names)) or "none") + meant
-
-
-def _encode_argument(definition: HandlerDefinition, arg: Any, target: str) -> bytes | None:
-    if not definition.takes_argument:
-        if arg is not ABSENT:
-            raise InvalidInput(f"{target} takes no argument, got {arg!r}")
-        return None
-    if arg is ABSENT:
-        if definition.argument_has_default:
-            return None
-        raise InvalidInput(f"{target} needs an argument")
-    return definition.argument_serde.encode(arg, f"argument of {target}")
-
-
-def _result_serde(definition: HandlerDefinition, returns: Any) -> Serde[Any]:
-    return definition.result_serde if returns is None else serde_for(returns)
-
-
-def _decode(output: Output, serde: Serde[Any]) -> Any:
-    if output.failed:
-        raise decode_failure(output.payload)
-    return serde.decode(output.payload, "result")
-
-
-def _registry(services: Iterable[Any]) -> dict[str, tuple[ServiceDefinition, Any]]:
-    registry: dict[str, tuple[ServiceDefinition, Any]] = {}
-    if not isinstance(services, Iterable):
-        raise DefinitionError(f"services must be a list of instances, not {services!r}")
-    for service in services:
-        if isinstance(service, type):
-            raise DefinitionError(
-                f"Engine takes instances: pass {service.__name__}() instead of the class"
-            )
-        definition = definition_of(service)
-        definition.resolve_types()
-        if definition.name in registry:
-            raise DefinitionError(
-                f"two services are called {definition.name!r}; give one a name: "
-                'class Other(Workflow, name="…")'
-            )
-        registry[definition.name] = definition, service
-    return registry

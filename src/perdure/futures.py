@@ -9,8 +9,8 @@ an ``asyncio.Future`` into ``asyncio.wait``; ``ctx.wait`` and ``ctx.wait_first``
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast
 
 from perdure._core._entries import Kind

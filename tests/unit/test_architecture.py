@@ -58,8 +58,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_declare": VALUES | {"_definitions", "_signatures"},
     "service": VALUES | {"_declare", "_definitions", "_signatures"},
     "_runtime": VALUES | DECLARING | {"_core", "_store", "_journal"},
-    "engine": VALUES | DECLARING | {"_runtime", "_store"},
-    "__init__": VALUES | DECLARING | {"_runtime", "engine"},
+    "_binding": VALUES | DECLARING,
+    "_handles": VALUES | {"_runtime"},
+    "engine": VALUES | DECLARING | {"_binding", "_handles", "_runtime", "_store"},
+    "__init__": VALUES | DECLARING | {"_handles", "_runtime", "engine"},
 }
 # The codec is pure: bytes in, entries out. Of the extension, it is all that leaves the store.
 CODEC = {"decode_entries", "encode_entries"}

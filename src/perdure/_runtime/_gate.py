@@ -73,16 +73,20 @@ class Gate:
         committed: int = self._store.committed
         return min(committed, self._held[0].unit - 1) if self._held else committed
 
-    def release(self) -> None:
-        """Let out what waited for the units that have committed."""
+    def release(self, limit: int) -> bool:
+        """Let out what waited for the units that have committed; True if *limit* left some."""
         held = self._held
         committed = self._store.committed
         while held:
             item: Held = held[0]
             if item.unit > committed:
-                return
+                return False
+            if limit == 0:
+                return True
+            limit -= 1
             held.popleft()
             item.callback(item.first, item.second)
+        return False
 
     def fail(self, failure: PerdureError) -> None:
         """Nothing leaves any more; futures that were held fail."""

@@ -22,7 +22,10 @@ cdef class Ledger:
 
     cpdef accept(self, Instance instance, bint ready=*)
     cpdef forget_delivery(self, Instance instance, Delivery delivery)
-    @cython.locals(index=cython.longlong, kept=cython.int, completed=cython.bint, whole_life=cython.bint, ready=cython.bint)
+    @cython.locals(
+        index=cython.longlong, kept=cython.int, completed=cython.bint,
+        whole_life=cython.bint, ready=cython.bint,
+    )
     cpdef activation(self, Instance instance, Activation activation, Delivery delivery)
     @cython.locals(kind=cython.long)
     cpdef _effect(self, Instance instance, long long index, object entry, Consequences result)

@@ -65,6 +65,7 @@ def _added(items: list[Any] | None, item: Any) -> list[Any]:
     return items
 
 
+_COMPLETIONS = frozenset({Kind.PROMISE_RESOLVE, Kind.PROMISE_REJECT})
 _NOTHING, _JOURNAL = int(Kept.NOTHING), int(Kept.JOURNAL)
 
 
@@ -210,13 +211,12 @@ class Ledger:
         elif kind == Kind.STATE_CLEAR_ALL:
             for suffix, _ in store.scan(Db.STATE, instance.group):
                 store.delete(Db.STATE, instance.group, suffix)
-        elif kind in (Kind.PROMISE_RESOLVE, Kind.PROMISE_REJECT):
-            if not entry.flags & Flag.REFUSED:
-                assert entry.payload is not None
-                for notified in self.complete_promise(
-                    instance.group, entry.name, entry.payload, kind == Kind.PROMISE_REJECT
-                ):
-                    result.notified = _added(result.notified, notified)
+        elif kind in _COMPLETIONS and not entry.flags & Flag.REFUSED:
+            assert entry.payload is not None
+            for notified in self.complete_promise(
+                instance.group, entry.name, entry.payload, kind == Kind.PROMISE_REJECT
+            ):
+                result.notified = _added(result.notified, notified)
 
     def _await_promise(
         self, instance: Instance, index: int, name: str, result: Consequences
@@ -270,7 +270,8 @@ class Ledger:
 
     def _complete(self, instance: Instance, entries: list[Entry], result: Consequences) -> None:
         last = entries[-1]
-        assert last.kind == Kind.OUTPUT and last.payload is not None
+        assert last.kind == Kind.OUTPUT
+        assert last.payload is not None
         for operation in instance.machine.outstanding.values():
             self._end(instance, operation, result)
         result.output = Output(

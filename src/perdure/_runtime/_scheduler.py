@@ -51,6 +51,9 @@ logger = logging.getLogger("perdure")
 
 TIMERS_PER_TURN = 1000
 
+RELEASED_PER_TURN = 128
+"""Steps started, or answers given, before the host's loop gets its turn."""
+
 
 class Scheduler:
     """The embedded runtime of one data directory, on one host loop.
@@ -92,6 +95,7 @@ class Scheduler:
         self.runner = StepRunner(loop, self._threads, self.pump.step_succeeded, self._step_failed)
         self._loop = loop
         self._ids = ids
+        self._releasing = False  # a further release is due on the host's loop
         self._starting: dict[tuple[str, str], Instance] = {}  # runs whose rows are not written yet
         self._blocked: set[bytes] | None = set()  # seen at start; None once the user was told
         self._room = asyncio.Event()
@@ -152,7 +156,7 @@ class Scheduler:
         try:
             if self.failure is None:
                 self.store.wait_committed(self.store.sealed, None)
-                self.gate.release()
+                self.gate.release(sys.maxsize)
         except StoreError as broken:
             self.gate.fail(broken)
             raise
@@ -386,11 +390,26 @@ class Scheduler:
     def _on_commit(self) -> None:
         try:
             self.store.on_event()
-            self.gate.release()
+            self._release()
             if self.pump.queue or self.residents.recovering:
                 self.pump.wake()
             if not self._room.is_set() and not self.store.congested():
                 self._room.set()
+        except Exception as error:
+            self.fail_for(error)
+
+    def _release(self) -> None:
+        try:
+            more = self.gate.release(RELEASED_PER_TURN)
             self.residents.trim()
         except Exception as error:
             self.fail_for(error)
+        else:
+            if more and not self._releasing:
+                self._releasing = True
+                self._loop.call_soon(self._release_more)
+
+    def _release_more(self) -> None:
+        self._releasing = False
+        if self.failure is None:
+            self._release()
