@@ -8,6 +8,7 @@ identity of the operation it began, and notifications name it in ``ref``.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import Final, NamedTuple
 
@@ -68,6 +69,10 @@ class Entry(NamedTuple):
     time_ms: int = 0
     site: int = 0
     flags: int = 0
+
+
+new_entry = functools.partial(tuple.__new__, Entry)
+"""Makes an entry of a tuple of all seven fields; in a hot place, for it costs half as much."""
 
 
 def kept(entry: Entry) -> Entry:
