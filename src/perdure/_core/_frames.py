@@ -19,7 +19,6 @@ _OPAQUE = STEPS_OF_GENERATORS | {"anext_awaitable", "coroutine_wrapper"}
 _SHOWN = frozenset({"coroutine", "generator", "async_generator"})
 
 
-
 def chain_of(awaitable: Any) -> Iterator[Any]:
     """*awaitable*, what it awaits, and so on inwards, as far as that can be seen."""
     while awaitable is not None:

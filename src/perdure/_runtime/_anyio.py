@@ -74,4 +74,3 @@ def install() -> None:
         _mend(backend)
     elif not any(isinstance(finder, _BackendFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _BackendFinder())
-

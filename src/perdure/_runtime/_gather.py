@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio.tasks
 import builtins
-from asyncio import _get_running_loop as get_running_loop  # type: ignore[attr-defined, unused-ignore]
+from asyncio import _get_running_loop as get_running_loop
 from collections.abc import Collection, Hashable, Iterable
 from typing import Any
 
@@ -45,4 +45,3 @@ def install() -> None:
     """Mend ``asyncio.tasks``; once more does no harm."""
     asyncio.tasks._GatheringFuture.__hash__ = _hash_of_gathering  # type: ignore[attr-defined]
     asyncio.tasks.set = _set_in_order  # type: ignore[attr-defined]
-
