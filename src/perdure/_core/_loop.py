@@ -25,9 +25,12 @@ from perdure._core._frames import is_coroutine
 from perdure._core._future import LoopFuture
 from perdure._core._signals import Halted
 from perdure._core._task import LoopTask, ReadyQueue
-from perdure.errors import NondeterministicOperationError
+from perdure.errors import InvalidInput, NondeterministicOperationError
 
 Ts = TypeVarTuple("Ts")
+
+DELAY_DAYS_MAX = 36_500
+"""Of a timer or a sleep: what comes after it must fit into the journal and its rows."""
 
 
 class TimerPort(Protocol):
@@ -174,6 +177,11 @@ class DeterministicLoop(AbstractEventLoop):
         handle = DurableTimerHandle(when, callback, args, self, context)
         if when == math.inf:
             return handle  # never: asyncio.sleep(math.inf)
+        delay = when - self.time()
+        if not delay <= DELAY_DAYS_MAX * 86_400:  # not a number, too
+            raise InvalidInput(
+                f"delay of a timer: {delay} is not between 0 and {DELAY_DAYS_MAX} days"
+            )
         # Rounded to the microsecond first: 1700000000.123 + 0.001 must not become .125.
         deadline_ms = math.ceil(round(when * 1_000_000) / 1000)
         if deadline_ms <= self.time_ms:
