@@ -1,6 +1,4 @@
 # Types of _commands.py, which Cython compiles with them. Everything here is seen by Python too.
-import cython
-
 from perdure._core._operation cimport Operation
 from perdure._core._task cimport ReadyQueue
 

@@ -25,6 +25,7 @@ cdef class Machine(Commands):
     cpdef activate(self, object notification, long long now_ms)
     cpdef replay(self, object entries)
     cpdef _check_driver(self, object allowed)
+
     @cython.locals(operation=Operation, main=LoopTask)
     cpdef _run(self, object notification)
     cpdef _finish(self, LoopTask main)
