@@ -10,7 +10,9 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 INSTALLED := $(VENV)/installed.stamp
 BUILT := $(VENV)/built.stamp
-NATIVE := setup.py $(wildcard ext/perdure/*)
+# A module of Python with a .pxd beside it is compiled: changed, it must not be tested as it was.
+TYPES := $(shell find src -name '*.pxd')
+NATIVE := setup.py $(wildcard ext/perdure/*) $(TYPES) $(TYPES:.pxd=.py)
 PYTHONS := 3.12 3.13 3.14
 
 .DEFAULT_GOAL := help
@@ -41,7 +43,7 @@ test-all: test test-debug test-pythons ## plain, in debug mode, on other Pythons
 lint: $(BUILT) ## style, types, stubs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint ext
+	$(BIN)/cython-lint ext src
 	$(BIN)/python .ci/check_extension.py
 	$(BIN)/mypy
 	$(BIN)/pyright
@@ -63,14 +65,14 @@ wheel: $(BUILT) ## sdist and manylinux wheel in dist/
 
 clean: ## all that make has made
 	rm -rf $(VENV) $(VENV)-3.* build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	rm -f src/perdure/*.so
+	find src -name '*.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "perdure needs Python 3.11 or later")'
 	$(PYTHON) -m venv $(VENV)
 
-# An editable install compiles the extension too.
+# An editable install compiles the extensions too.
 $(INSTALLED): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(BUILT)

@@ -1,9 +1,11 @@
 """Builds ext/ into perdure._journal and compiles the hot modules of the core; no more than that.
 
-The core's modules are Python: with a .pxd beside it, which gives its classes C types, a module is
-compiled, and behaves the same interpreted (tests/stateful runs both).
+The core's modules are Python. One with a .pxd beside it, which gives its classes C types, is
+compiled, and does the same when it is interpreted (tests/stateful runs both). None is optional: a
+module that does not compile ends the build, for interpreted it would be slow and nobody would know.
 """
 
+import os
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -14,6 +16,24 @@ PARTS = sorted(
 )
 TYPES = sorted(str(path) for path in Path("src/perdure").rglob("*.pxd"))
 FLAGS = ["-O3", "-fno-strict-aliasing", "-fvisibility=hidden"]
+DIRECTIVES = {  # of the core's modules
+    "language_level": 3,
+    # The annotations are for type checkers; the types of C are in the .pxd files.
+    "annotation_typing": False,
+    "auto_pickle": False,
+}
+
+
+def journal() -> Extension:
+    """What is written in Cython."""
+    return Extension(
+        "perdure._journal",
+        ["ext/perdure/_journal.pyx"],
+        depends=PARTS,
+        include_dirs=["ext/perdure"],
+        libraries=["pthread", "dl"],
+        extra_compile_args=FLAGS,
+    )
 
 
 def compiled(types: str) -> Extension:
@@ -23,31 +43,18 @@ def compiled(types: str) -> Extension:
     return Extension(name, [str(source)], depends=TYPES, extra_compile_args=FLAGS)
 
 
-setup(
-    ext_modules=[
-        *cythonize(
-            [
-                Extension(
-                    "perdure._journal",
-                    ["ext/perdure/_journal.pyx"],
-                    depends=PARTS,
-                    include_dirs=["ext/perdure"],
-                    libraries=["pthread", "dl"],
-                    extra_compile_args=FLAGS,
-                )
-            ],
-            build_dir="build/cython",
-        ),
+def extensions() -> list[Extension]:
+    """All of them, translated to C below build/."""
+    return [
+        *cythonize([journal()], build_dir="build/cython"),
         *cythonize(
             [compiled(types) for types in TYPES],
             include_path=["src"],
             build_dir="build/cython",
-            compiler_directives={
-                "language_level": 3,
-                # The annotations are for type checkers; the types of C are in the .pxd files.
-                "annotation_typing": False,
-                "auto_pickle": False,
-            },
+            compiler_directives=DIRECTIVES,
         ),
     ]
-)
+
+
+if __name__ == "__main__":
+    setup(ext_modules=extensions(), options={"build_ext": {"parallel": str(os.cpu_count() or 1)}})

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[1]
+HOME = "src/perdure/"
 GENERATED = {"PKG-INFO", "setup.cfg"}
 MADE = re.compile(r"\.git|\.venv.*|build|dist|\..*_cache|\.hypothesis|__pycache__|.*\.egg-info")
 COMPILED_FROM = {".c", ".h", ".pyx", ".pxd", ".pxi", ".pyc"}
@@ -40,11 +41,19 @@ def check_wheel(path: str, tracked: set[str]) -> list[str]:
         if PurePosixPath(name).suffix in COMPILED_FROM
         or not name.startswith(("perdure/", "perdure-", "perdure.libs/"))
     ]
-    package = {name.removeprefix("src/") for name in tracked if name.startswith("src/perdure/")}
-    complaints += [f"wheel: {name} is missing" for name in sorted(package - set(names))]
-    extensions = [name for name in names if name.endswith(".so")]
-    if len(extensions) != 1 or not extensions[0].startswith("perdure/_journal."):
-        complaints.append(f"wheel: one extension is expected, not {extensions}")
+    package = [PurePosixPath(name).relative_to("src") for name in tracked if name.startswith(HOME)]
+    # The types serve the compiler alone: nobody outside compiles against the core.
+    types = [file for file in package if file.suffix == ".pxd"]
+    needed = {str(file) for file in package} - {str(file) for file in types}
+    complaints += [f"wheel: {name} is missing" for name in sorted(needed - set(names))]
+    modules = {"perdure/_journal", *(str(file.with_suffix("")) for file in types)}
+    extensions = sorted(
+        name.partition(".")[0]
+        for name in names
+        if name.startswith("perdure/") and name.endswith(".so")
+    )
+    if extensions != sorted(modules):
+        complaints.append(f"wheel: it holds the extensions {extensions}, not {sorted(modules)}")
     if not any(name.endswith("licenses/LICENSE") for name in names):
         complaints.append("wheel: the licence is missing")
     if sys.platform == "linux" and "manylinux" not in path:

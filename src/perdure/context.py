@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, TypeVarTuple, overload
 
 from perdure._core._entries import Kind
+from perdure._core._loop import DELAY_DAYS_MAX
 from perdure._core._machine import Machine
 from perdure._limits import check_name
 from perdure._step_traits import step_traits
@@ -43,7 +44,7 @@ _logger = logging.getLogger("perdure.handler")
 # The options of nearly every step, made once.
 _ASYNC, _SYNC = StepOptions(is_async=True), StepOptions(is_async=False)
 
-DELAY_MAX = timedelta(days=365 * 100)
+DELAY_MAX = timedelta(days=DELAY_DAYS_MAX)
 
 
 @dataclass(frozen=True, slots=True)

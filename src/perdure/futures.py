@@ -45,7 +45,6 @@ class DurableFuture(Operation, Generic[T]):
     """Something begun durably whose outcome arrives once: a value of type T or a failure."""
 
     __slots__ = ()
-    _serde: Serde[T] | None
 
     def __repr__(self) -> str:
         name = f" {self.name!r}" if self.name else ""

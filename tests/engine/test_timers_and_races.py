@@ -293,6 +293,20 @@ def test_a_delay_must_make_sense(resident_place: Place, delay: Any, text: str) -
         run(main())
 
 
+@pytest.mark.parametrize("delay", [1e12, 1e30, float("nan")])
+def test_a_delay_given_to_the_loop_must_make_sense_too(resident_place: Place, delay: float) -> None:
+    class Wrong(Workflow):
+        async def run(self, ctx: WorkflowContext) -> None:
+            asyncio.get_running_loop().call_later(delay, print)
+
+    async def main() -> None:
+        async with resident_place.engine(Wrong()) as engine:
+            await engine.submit(Wrong.run, key="k")
+
+    with pytest.raises(InvalidInput, match="is not between 0 and 36500 days"):
+        run(main())
+
+
 def test_wait_first_needs_something_to_wait_for(resident_place: Place) -> None:
     class Wrong(Workflow):
         async def run(self, ctx: WorkflowContext) -> None:

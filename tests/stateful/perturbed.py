@@ -1,9 +1,10 @@
 """A process of the perturbation test: records programs, and replays what another has recorded.
 
-Usage: perturbed.py COUNT JUNK GC OUT [REPLAY]. COUNT programs are made from the seeds below it.
-JUNK seeds the objects that are allocated and freed around them, so that addresses differ; GC is a
-threshold of the garbage collector, 0 for none. The journals go to the file OUT; those in REPLAY,
-written by another such process, are replayed.
+Usage: perturbed.py CORE COUNT JUNK GC OUT [REPLAY]. CORE says what the core must be, compiled or
+interpreted. COUNT programs are made from the seeds below it. JUNK seeds the objects that are
+allocated and freed around them, so that addresses differ; GC is a threshold of the garbage
+collector, 0 for none. The journals go to the file OUT; those in REPLAY, written by another such
+process, are replayed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from driver import Driver, outstanding_of
+from interpreted import assert_loaded
 from programs import build, interpret
 
 from perdure._core._entries import Entry
@@ -55,7 +57,10 @@ _MAKERS = (
 
 
 def record(seed: int, junk: Junk) -> list[Any]:
-    """Journal, trace and end of the program of *seed*, the world answering by the same seed."""
+    """What the program of *seed* left behind, the world answering by the same seed.
+
+    Its journal, how it ended, what it waits for, complaints, and the texts of its call sites.
+    """
     choose = random.Random(seed)
     driver = Driver(interpret(build(choose.randrange)))
     end = "the world gave up"
@@ -75,7 +80,7 @@ def record(seed: int, junk: Junk) -> list[Any]:
     waiting = outstanding_of(driver.machine) if end == "the world gave up" else []
     complaints = driver.evict()
     journal = [[_plain(entry) for entry in activation] for activation in driver.world.journal]
-    return [journal, end, waiting, complaints]
+    return [journal, end, waiting, complaints, driver.sites.texts]
 
 
 def replay(seed: int, recorded: list[Any]) -> None:
@@ -97,7 +102,10 @@ def _entry(plain: list[Any]) -> Entry:
     return Entry._make([*plain[:3], payload, *plain[4:]])
 
 
-def main(count: str, junk_seed: str, threshold: str, out: str, recorded: str = "") -> None:
+def main(
+    core: str, count: str, junk_seed: str, threshold: str, out: str, recorded: str = ""
+) -> None:
+    assert_loaded(compiled={"compiled": True, "interpreted": False}[core])
     if threshold == "0":
         gc.disable()
     else:

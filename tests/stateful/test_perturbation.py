@@ -1,4 +1,4 @@
-"""Every process records the same journals, however it hashes, allocates and collects."""
+"""Every process records the same journals, however it hashes, allocates, collects and is built."""
 
 from __future__ import annotations
 
@@ -17,9 +17,20 @@ PROGRAMS = 500
 HERE = Path(__file__).parent
 
 
-def perturbed(out: Path, *, junk: int, gc: int, recorded: Path | None = None, **env: str) -> None:
+def perturbed(
+    out: Path,
+    *,
+    junk: int,
+    gc: int,
+    core: str = "compiled",
+    recorded: Path | None = None,
+    **env: str,
+) -> None:
     """Run a process of its own over the programs; it writes its journals to *out*."""
+    scripts = ["perturbed.py"] if core == "compiled" else ["interpreted.py", "perturbed.py"]
     arguments = [
+        *[str(HERE / script) for script in scripts],
+        core,
         str(PROGRAMS),
         str(junk),
         str(gc),
@@ -27,7 +38,7 @@ def perturbed(out: Path, *, junk: int, gc: int, recorded: Path | None = None, **
         *([str(recorded)] if recorded else []),
     ]
     run = subprocess.run(
-        [sys.executable, str(HERE / "perturbed.py"), *arguments],
+        [sys.executable, *arguments],
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **env},
         capture_output=True,
         text=True,
@@ -63,6 +74,20 @@ def test_a_perturbed_process_records_and_replays_the_same_journals(
     out = tmp_path / "journals.json"
     perturbed(out, junk=junk, gc=gc, recorded=recorded, **env)
     assert out.read_bytes() == recorded.read_bytes()
+
+
+def test_an_interpreted_core_records_and_replays_the_journals_of_a_compiled_one(
+    recorded: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "journals.json"
+    perturbed(out, junk=6, gc=700, core="interpreted", recorded=recorded, PYTHONHASHSEED="6")
+    assert out.read_bytes() == recorded.read_bytes()
+
+
+def test_a_compiled_core_replays_the_journals_of_an_interpreted_one(tmp_path: Path) -> None:
+    theirs = tmp_path / "interpreted.json"
+    perturbed(theirs, junk=7, gc=700, core="interpreted", PYTHONHASHSEED="7")
+    perturbed(tmp_path / "compiled.json", junk=8, gc=700, recorded=theirs, PYTHONHASHSEED="8")
 
 
 def test_the_programs_use_every_statement() -> None:

@@ -13,19 +13,24 @@ import contextvars
 import math
 import sys
 from asyncio import AbstractEventLoop, Handle, TimerHandle, current_task
-from asyncio import _enter_task as enter_task  # type: ignore[attr-defined]
+from asyncio import _enter_task as enter_task
 from asyncio import _get_running_loop as get_running_loop
-from asyncio import _leave_task as leave_task  # type: ignore[attr-defined]
+from asyncio import _leave_task as leave_task
 from asyncio import _set_running_loop as set_running_loop
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVarTuple, Unpack
 
 from perdure._core._closing import close_generator
 from perdure._core._frames import is_coroutine
 from perdure._core._future import LoopFuture
 from perdure._core._signals import Halted
 from perdure._core._task import LoopTask, ReadyQueue
-from perdure.errors import NondeterministicOperationError
+from perdure.errors import InvalidInput, NondeterministicOperationError
+
+Ts = TypeVarTuple("Ts")
+
+DELAY_DAYS_MAX = 36_500
+"""Of a timer or a sleep: what comes after it must fit into the journal and its rows."""
 
 
 class TimerPort(Protocol):
@@ -63,12 +68,12 @@ class ReadyHandle(Handle):
         loop: AbstractEventLoop,
         context: contextvars.Context | None,
     ) -> None:
-        self._callback = callback  # type: ignore[misc]
-        self._args = args  # type: ignore[misc]
-        self._loop = loop  # type: ignore[misc]
-        self._context = contextvars.copy_context() if context is None else context  # type: ignore[misc]
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = contextvars.copy_context() if context is None else context
         self._cancelled = False
-        self._repr = None  # type: ignore[misc]
+        self._repr = None
 
 
 class DurableTimerHandle(TimerHandle):
@@ -186,8 +191,8 @@ class DeterministicLoop(AbstractEventLoop):
 
     def call_soon(
         self,
-        callback: Callable[..., object],
-        *args: Any,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> Handle:
         handle = ReadyHandle(callback, args, self, context)
@@ -197,8 +202,8 @@ class DeterministicLoop(AbstractEventLoop):
     def call_later(
         self,
         delay: float,
-        callback: Callable[..., object],
-        *args: Any,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> TimerHandle:
         return self.call_at(self.time_ms / 1000 + delay, callback, *args, context=context)
@@ -206,13 +211,18 @@ class DeterministicLoop(AbstractEventLoop):
     def call_at(
         self,
         when: float,
-        callback: Callable[..., object],
-        *args: Any,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> TimerHandle:
         handle = DurableTimerHandle(when, callback, args, self, context)
         if when == math.inf:
             return handle  # never: asyncio.sleep(math.inf)
+        delay = when - self.time()
+        if not delay <= DELAY_DAYS_MAX * 86_400:  # not a number, too
+            raise InvalidInput(
+                f"delay of a timer: {delay} is not between 0 and {DELAY_DAYS_MAX} days"
+            )
         # Rounded to the microsecond first: 1700000000.123 + 0.001 must not become .125.
         deadline_ms = math.ceil(round(when * 1_000_000) / 1000)
         if deadline_ms <= self.time_ms:
@@ -234,7 +244,8 @@ class DeterministicLoop(AbstractEventLoop):
     def time(self) -> float:
         return self.time_ms / 1000
 
-    def create_future(self) -> LoopFuture:
+    # asyncio.Future in all but class.
+    def create_future(self) -> LoopFuture:  # type: ignore[override]
         return LoopFuture(self, self.queue.next_number())
 
     def create_task(  # type: ignore[override]

@@ -1,8 +1,9 @@
 # Types of _machine.py, which Cython compiles with them. Everything here is seen by Python too.
 import cython
 
+from perdure._core._commands cimport Commands
 from perdure._core._operation cimport Operation
-from perdure._core._task cimport LoopTask, ReadyQueue
+from perdure._core._task cimport LoopTask
 
 
 @cython.no_gc  # short-lived, and in no cycle
@@ -14,53 +15,20 @@ cdef class Activation:
     cdef readonly bint completed
 
 
-cdef class Machine:
-    cdef object __weakref__
-    cdef readonly ReadyQueue queue
-    cdef readonly object loop
-    cdef public object state
-    cdef public bint running
-    cdef public long long time_ms
-    cdef readonly dict outstanding
-    cdef readonly set promise_names
+cdef class Machine(Commands):
     cdef object _main_factory
-    cdef object _view
-    cdef bint _has_writes
-    cdef object _sites
     cdef object _context
     cdef object _report
-    cdef object _show
     cdef object _stage
     cdef bint _own_stage
     cdef LoopTask _main
-    cdef object _error
-    cdef long long _next_index
     cdef long _completions
-    cdef list _entries
-    cdef list _ended
-    cdef bint _has_long
-    cdef object _recorded
-    cdef long long _first_replayed
-    cdef object _host_frame
 
     @cython.locals(operation=Operation, entries=list)
     cpdef activate(self, object notification, long long now_ms)
     cpdef replay(self, object entries)
     cpdef _check_driver(self, object allowed)
+
     @cython.locals(operation=Operation, main=LoopTask)
     cpdef _run(self, object notification)
     cpdef _finish(self, LoopTask main)
-    cpdef check_usable(self)
-    cpdef begin(self, Operation operation, object frame=*)
-    cpdef cancel_operation(self, Operation operation)
-    cpdef _end(self, Operation operation)
-    cpdef issue(self, object entry, object recode=*)
-    cpdef _site(self, object frame)
-    cpdef _read(self, object entry, object answer)
-    cpdef _record(self, object entry, object recode=*)
-
-
-cdef class _LoopTimer(Operation):
-    cdef object _fire
-
-    cpdef _wake(self)

@@ -27,6 +27,7 @@ cdef class Operation:
 
     cpdef issue(self, object frame=*)
     cpdef complete(self, object payload, long flags, long ordinal)
+
     @cython.locals(wait=LoopFuture)
     cpdef _wake(self)
     cpdef _arm(self)

@@ -20,7 +20,7 @@ from perdure._core._future import LoopFuture
 from perdure._core._task import Wait
 
 if TYPE_CHECKING:
-    from perdure._core._machine import Machine
+    from perdure._core._commands import Commands
 
 _UNISSUED = 0  # no command yet: a promise nobody has waited for
 _PENDING = 1
@@ -65,7 +65,7 @@ class Operation:
 
     def __init__(
         self,
-        machine: Machine,
+        machine: Commands,
         kind: int,
         name: str,
         serde: Any = None,

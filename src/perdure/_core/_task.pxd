@@ -11,6 +11,7 @@ cdef class ReadyQueue:
     cdef list _redeliveries
 
     cpdef long next_number(self)
+
     @cython.locals(done=long)
     cpdef bint run(self, long limit, object report) except -1
 
@@ -36,6 +37,7 @@ cdef class LoopTask(LoopFuture):
 
     cpdef step(self)
     cpdef _finished(self)
+
     @cython.locals(wait=Wait)
     cpdef _wait_for(self, object awaited)
     cpdef _refuse(self, object problem)

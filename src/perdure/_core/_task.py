@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextvars
 from asyncio import AbstractEventLoop, CancelledError, Future, Handle
-from asyncio import _enter_task as enter_task  # type: ignore[attr-defined]
-from asyncio import _leave_task as leave_task  # type: ignore[attr-defined]
+from asyncio import _enter_task as enter_task
+from asyncio import _leave_task as leave_task
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from types import FrameType
@@ -257,7 +257,7 @@ class LoopTask(LoopFuture):
                 error = CancelledError() if text is None else CancelledError(text)
         self._fut_waiter = None
         loop = self._loop
-        enter_task(loop, self)
+        enter_task(loop, self)  # type: ignore[arg-type]
         try:
             awaited = self._coro.send(None) if error is None else self._coro.throw(error)
         except StopIteration as stop:
@@ -283,7 +283,7 @@ class LoopTask(LoopFuture):
         else:
             self._wait_for(awaited)
         finally:
-            leave_task(loop, self)
+            leave_task(loop, self)  # type: ignore[arg-type]
 
     def _finished(self) -> None:
         self._queue.tasks.pop(self._number, None)
@@ -330,11 +330,11 @@ class LoopTask(LoopFuture):
 
     def closing(self, close: Callable[..., list[str]], target: object) -> list[str]:
         """Have *close* called with *target* as if this task ran it."""
-        enter_task(self._loop, self)
+        enter_task(self._loop, self)  # type: ignore[arg-type]
         try:
             return close(target, self._context.run)
         finally:
-            leave_task(self._loop, self)
+            leave_task(self._loop, self)  # type: ignore[arg-type]
 
 
 def _foreign(awaited: object, why: str) -> NondeterministicOperationError:

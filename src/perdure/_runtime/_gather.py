@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio.tasks
 import builtins
-from asyncio import _get_running_loop as get_running_loop  # type: ignore[attr-defined, unused-ignore]
+from asyncio import _get_running_loop as get_running_loop
 from collections.abc import Collection, Hashable, Iterable
 from typing import Any
 

@@ -1,0 +1,1 @@
+"""What drives the core on asyncio: it moves things, and decides nothing that the core decides."""
