@@ -91,10 +91,9 @@ class Residents:
     def load(self, invocation_id: bytes, backoff: Backoff | None) -> None:
         """Bring an evicted invocation back; *backoff*: the failed attempts before this one."""
         scheduler = self._scheduler
-        unit = self._dropped.pop(invocation_id, 0)
+        unit = self._dropped.get(invocation_id, 0)
         if unit > scheduler.store.committed:
             # Its journal is read from the store, which must have all of it.
-            self._dropped[invocation_id] = unit
             scheduler.gate.hold(unit, self.load, invocation_id, backoff)
             return
         if invocation_id in self.by_id:
@@ -157,13 +156,21 @@ class Residents:
 
     # -- evicting ---------------------------------------------------------------------------
 
-    def drop(self, instance: Instance) -> None:
+    def drop(self, instance: Instance, *, finished: bool = False) -> None:
         """Take an invocation out of memory; who waits for it goes on waiting."""
+        scheduler = self._scheduler
         self.by_id.pop(instance.id, None)
-        self._scheduler.answers.outlive(instance)
-        if instance.last_unit > self._scheduler.store.committed:
-            self._dropped[instance.id] = instance.last_unit
+        scheduler.answers.outlive(instance)
+        unit = instance.last_unit
+        if not finished and unit > scheduler.store.committed:
+            self._dropped[instance.id] = unit
+            scheduler.gate.hold(unit, self._forget_dropped, instance.id, unit)
         _close_machine(instance)
+
+    def _forget_dropped(self, invocation_id: bytes, unit: int) -> None:
+        """What was dropped with *unit* has committed: it can be read."""
+        if self._dropped.get(invocation_id) == unit:
+            del self._dropped[invocation_id]
 
     def trim(self) -> None:
         """Evict the least recently used until no more than ``max_resident`` are in memory."""

@@ -291,7 +291,7 @@ class Scheduler:
     def finished(self, instance: Instance, output: Output) -> None:
         """*instance* has ended, and its last unit is sealed."""
         self.answers.finished(instance, output)
-        self.residents.drop(instance)
+        self.residents.drop(instance, finished=True)
 
     def resume(self, invocation_id: bytes) -> bool:
         """End a pause; False if it is not paused."""
