@@ -86,3 +86,19 @@ def test_nothing_is_kept_of_what_has_failed_and_is_paused(resident_place: Place)
             return kept_by(engine)
 
     assert run(main()) == {}
+
+
+def test_what_has_completed_is_never_loaded_again(resident_place: Place) -> None:
+    count = Count()
+
+    async def main() -> None:
+        async with resident_place.engine(count) as engine:
+            handle = await engine.send(Count.go)
+            assert await handle.result() == 1
+            scheduler = scheduler_of(engine)
+            scheduler.residents.wake(handle._invocation_id)
+            await until_idle(engine)
+            assert count.runs == 1
+            assert not scheduler.residents.by_id
+
+    run(main())

@@ -101,6 +101,8 @@ class Residents:
         record = scheduler.answers.record(invocation_id)
         if record is None or not scheduler.registry.is_registered(record):
             return  # completed meanwhile, or blocked: left alone
+        if scheduler.store.get(Db.OUTPUTS, invocation_id, b"") is not None:
+            return  # completed: its journal may be gone, and replayed, it would run again
         instance = self.make(invocation_id, record, LOADING)
         instance.in_ready = scheduler.store.get(Db.READY, invocation_id, b"") is not None
         instance.backoff = backoff
