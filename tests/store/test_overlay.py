@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from store_support import Entry
 
 from perdure._store import Db, Store
+from perdure._store import _overlay as overlay_module
 from perdure._store import _store as store_module
 
 # Few keys, so that units often write the same one.
@@ -215,3 +216,12 @@ def test_the_loop_is_told_of_a_commit_through_the_descriptor(store: Store) -> No
         assert poll.poll(60_000)
         store.on_event()
     assert store.committed == unit
+
+
+def test_no_times_are_kept_of_units_that_have_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlay_module, "MARK_NS", 0)
+    overlay = overlay_module.Overlay(1)
+    for unit in range(1, 100):
+        assert not overlay.oldest_ns(unit - 1)
+        overlay.seal(unit)
+    assert len(overlay.marks) <= 1

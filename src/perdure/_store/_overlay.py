@@ -80,9 +80,10 @@ class Overlay:
 
         By the monotonic clock; a little: :data:`MARK_NS`.
         """
-        if self.last_unit <= committed:
-            return 0
         marks = self.marks
+        if self.last_unit <= committed:
+            marks.clear()  # where each unit commits before the next, nothing else drops them
+            return 0
         while len(marks) > 1 and marks[1][0] <= committed + 1:
             marks.popleft()
         return marks[0][1]
