@@ -12,6 +12,7 @@ import pytest
 from engine_support import Place, run
 
 from perdure import Context, DataDirectoryInUse, Service, StoreCorrupt, StoreError, handler
+from perdure._runtime._scheduler import Scheduler
 
 NOBODY = 65534
 
@@ -170,3 +171,21 @@ def test_an_option_that_makes_no_sense_is_refused_when_the_engine_is_made(
 ) -> None:
     with pytest.raises(ValueError, match=match):
         resident_place.engine(Idle(), **options)
+
+
+def test_an_engine_that_could_not_open_leaves_the_loop_to_the_next(
+    resident_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Scheduler, "_on_timers", refuse)
+            with pytest.raises(StoreCorrupt):
+                await resident_place.engine(Idle()).open()
+        # It gets the number that the descriptor of the first had.
+        async with resident_place.engine(Idle()) as engine:
+            assert await (await engine.send(Idle.nod)).result() == "nods"
+
+    def refuse(scheduler: Scheduler, limit: int) -> None:
+        raise StoreCorrupt("a bit has flipped")
+
+    run(main())

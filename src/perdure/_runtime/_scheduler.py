@@ -111,13 +111,15 @@ class Scheduler:
 
     def open(self) -> None:
         """Take up what the directory holds: what is ready, then the timers that are due."""
-        self._loop.add_reader(self.store.fileno(), self._on_commit)
         for invocation_id, _ in self.store.scan(Db.READY, b""):
             if self._may_run(invocation_id):
                 self.residents.recovering.append(invocation_id)
         # All of them: a call accepted after this comes after them, however many there are.
         self._on_timers(limit=sys.maxsize)
         self.pump.wake()
+        # Last: a reader left behind by what failed above would keep its descriptor's number from
+        # whoever gets it next.
+        self._loop.add_reader(self.store.fileno(), self._on_commit)
 
     async def drain(self, timeout_s: float) -> None:
         """Start nothing new, let what runs end within *timeout_s*, and stop."""
