@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
-from engine_support import ManualClock, Place, quiet_log, run, until
+from engine_support import (
+    ManualClock,
+    Place,
+    quiet_log,
+    run,
+    scheduler_of,
+    until,
+    until_idle,
+)
 from primitive_support import Primitive
+from stalled_disk import StalledDisk
 
 from perdure import WorkflowContext
 
@@ -74,3 +84,35 @@ def test_a_step_whose_timeout_passed_while_the_engine_was_down_never_starts_agai
     quiet_log()
     assert run(main()) == "refunded"
     assert charging.log == ["charge", "charge ended", "refund"]
+
+
+def test_a_step_that_was_cancelled_does_not_fail_when_its_time_is_up(place: Place) -> None:
+    clock = ManualClock()
+    begun, released = threading.Event(), threading.Event()
+
+    def block() -> None:
+        begun.set()
+        released.wait(10)
+
+    async def body(ctx: WorkflowContext) -> str:
+        ctx.run("block", block, timeout=0.3)
+        await ctx.sleep(10)
+        return "done"
+
+    async def main() -> str:
+        async with place.engine(Primitive(body), clock=clock) as engine:
+            handle = await engine.send(Primitive.run, key="k")
+            await until(begun.is_set)
+            store = scheduler_of(engine).store
+            await until(lambda: store.committed == store.sealed)
+            with StalledDisk(place.path):
+                clock.advance(10)  # it returns, which cancels the step, but no commit lands
+                await asyncio.sleep(0.5)
+            released.set()
+            result = await handle.result()
+            await asyncio.sleep(0.05)  # a retry would be due
+            await until_idle(engine)
+            return str(result)
+
+    quiet_log()
+    assert run(main()) == "done"

@@ -114,6 +114,8 @@ class StepRunner:
                 self._succeeded(running, payload)
 
     def _expire(self, running: RunningStep) -> None:
+        if running.cancelled:
+            return  # by its handler, and the commit that stops it is on its way
         # A thread can not be stopped: its outcome is dropped, and the attempt counts as failed.
         running.cancel()
         self._failed(running, TimeoutError(f"no result within {running.step.options.timeout_s} s"))
