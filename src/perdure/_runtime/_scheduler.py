@@ -366,7 +366,8 @@ class Scheduler:
         elif instance.phase == LIVE:
             operation: Operation | None = instance.machine.outstanding.get(index)
             if operation is not None:
-                self.start_step(instance, operation)
+                self.gate.when_committed(self.start_step, instance, operation)
+                instance.last_unit = self.store.sealed  # it stays until the step has started
 
     def _may_run(self, invocation_id: bytes) -> bool:
         record = self.answers.record(invocation_id)
