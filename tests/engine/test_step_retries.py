@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from engine_support import (
     QUICK,
+    ManualClock,
     Place,
     quiet_log,
     run,
+    scheduler_of,
     until,
+    until_idle,
 )
 from primitive_support import Primitive
 from stalled_disk import StalledDisk
 
-from perdure import WorkflowContext
+from perdure import RetryPolicy, WorkflowContext
 
 
 def test_a_step_is_not_tried_again_before_its_failure_is_durable(resident_place: Place) -> None:
@@ -44,3 +48,44 @@ def test_a_step_is_not_tried_again_before_its_failure_is_durable(resident_place:
 
     quiet_log()
     run(main())
+
+
+def test_a_retry_that_is_due_while_its_handler_loads_survives_a_clock_set_back(
+    resident_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock()
+    attempts: list[int] = []
+
+    async def fail_once() -> str:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise ValueError("on purpose")
+        return "worked"
+
+    async def act(ctx: WorkflowContext) -> str:
+        return await ctx.run("fail once", fail_once, retry=RetryPolicy(initial=5))
+
+    async def main() -> str:
+        place = Place(resident_place.path, 0)
+        async with place.engine(Primitive(act), clock=clock) as engine:
+            handle = await engine.send(Primitive.run, key="k")
+            await until_idle(engine)
+            assert attempts == [1]
+            scheduler = scheduler_of(engine)
+            await until(lambda: not scheduler.residents.by_id)
+            retry = scheduler._retry_step
+
+            def retry_and_set_back(invocation_id: bytes, index: int) -> None:
+                retry(invocation_id, index)  # it begins to load
+                clock.advance(-1)
+
+            monkeypatch.setattr(scheduler, "_retry_step", retry_and_set_back)
+            clock.advance(5)
+            await until_idle(engine)
+            assert attempts == [1]
+            monkeypatch.undo()
+            clock.advance(1)
+            return str(await handle.result())
+
+    quiet_log()
+    assert run(main()) == "worked"

@@ -14,7 +14,7 @@ from perdure._core._entries import Entry, Kind
 from perdure._core._machine import START, State
 from perdure._runtime._handlers import make_machine
 from perdure._runtime._instance import LIVE, LOADING, Delivery, Instance, Kept
-from perdure._runtime._layout import Backoff, Record
+from perdure._runtime._layout import Backoff, Record, TimerKey
 from perdure._store import Db
 
 if TYPE_CHECKING:
@@ -152,7 +152,11 @@ class Residents:
         for operation in list(instance.machine.outstanding.values()):
             if operation.kind != Kind.RUN or scheduler.running.has(instance.id, operation.index):
                 continue
-            if instance.resting_steps.get(operation.index, 0) <= now_ms:
+            due_ms = instance.resting_steps.get(operation.index, 0)
+            if now_ms < due_ms <= scheduler.timers.taken_ms:
+                # The clock was set back after its time had come: it comes once more.
+                scheduler.timers.watch(TimerKey(due_ms, instance.id, operation.index))
+            elif due_ms <= now_ms:
                 scheduler.gate.when_committed(scheduler.start_step, instance, operation)
                 instance.last_unit = scheduler.store.sealed  # it stays until the step has started
 

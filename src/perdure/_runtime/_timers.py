@@ -25,6 +25,9 @@ class Timers:
 
     Every timer of the store with ``due_ms < self._window_end_ms`` is in the heap. A heap item
     whose row is gone was cancelled, and is skipped when its time comes.
+
+    Attributes:
+      taken_ms: Timers due up to then have been taken; a clock that was set back is behind it.
     """
 
     def __init__(
@@ -43,11 +46,16 @@ class Timers:
         self._handle: asyncio.Handle | None = None
         self._armed = False
         self._armed_for_ms = FOREVER_MS
+        self.taken_ms = 0
         self._fill()
 
     def put(self, timer: TimerKey, value: bytes = b"") -> None:
         """Append the row to the open unit and remember it."""
         self._store.put(Db.TIMERS, b"", timer.pack(), value)
+        self.watch(timer)
+
+    def watch(self, timer: TimerKey) -> None:
+        """Remember a timer that has its row."""
         if timer.due_ms < self._window_end_ms:
             heapq.heappush(self._heap, timer)
             if len(self._heap) > 2 * WINDOW_MAX:
@@ -62,6 +70,7 @@ class Timers:
     def due(self, now_ms: int, limit: int) -> list[tuple[TimerKey, bytes]]:
         """Take up to *limit* timers whose time has come, in deadline order, with their values."""
         taken: list[tuple[TimerKey, bytes]] = []
+        self.taken_ms = max(self.taken_ms, now_ms)
         while len(taken) < limit:
             if not self._heap and not self._fill():
                 break
