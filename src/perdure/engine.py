@@ -10,18 +10,18 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar, cast, overload
 
 from perdure._binding import ABSENT, bind, register, result_serde
-from perdure._handles import Accepted, InvocationHandle, decode_output
-from perdure._ids import InvocationId, InvocationIdGenerator, format_id, parse_id
+from perdure._handles import Accepted, InvocationHandle
+from perdure._ids import InvocationId, InvocationIdGenerator, parse_id
 from perdure._limits import check_headers
+from perdure._results import Results, decode_output
 from perdure._runtime._clock import Clock, WallClock
 from perdure._runtime._describe import Description, describe_invocation
 from perdure._runtime._instance import Kept
 from perdure._runtime._layout import Output
 from perdure._runtime._scheduler import Scheduler
 from perdure._store import Store
-from perdure.errors import Conflict, InvalidInput, NotFound, NotReady, StoreClosed
+from perdure.errors import Conflict, InvalidInput, StoreClosed
 from perdure.retry import DEFAULT_RETRY, RetryPolicy
-from perdure.serde import Serde, serde_for
 from perdure.service import HandlerDefinition, HandlerKind
 
 A = TypeVar("A")
@@ -82,6 +82,7 @@ class Engine:
         self._drain_timeout = drain_timeout
         self._loop: asyncio.AbstractEventLoop | None = None  # that opened it
         self._scheduler: Scheduler | None = None
+        self._results = Results(self._open_scheduler)
         self._closed = False
 
     # -- life -------------------------------------------------------------------------------
@@ -110,13 +111,12 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         store = Store(self._path, durability=self._durability, map_size=self._map_size)
         try:
-            seed = random.SystemRandom()
             self._scheduler = Scheduler(
                 store,
                 self._services,
                 loop=self._loop,
                 clock=self._clock,
-                ids=InvocationIdGenerator(self._clock.now_ms, seed.getrandbits),
+                ids=InvocationIdGenerator(self._clock.now_ms, random.SystemRandom().getrandbits),
                 max_resident=self._max_resident,
                 default_retry=self._default_retry,
                 step_threads=self._step_threads,
@@ -271,13 +271,15 @@ class Engine:
             existing = scheduler.find_run(definition.service, key)
             if existing is not None:
                 await scheduler.answers.committed()
-                return InvocationHandle(self, InvocationId(existing), Accepted.EXISTING, serde)
+                return InvocationHandle(
+                    self._results, InvocationId(existing), Accepted.EXISTING, serde
+                )
         instance = scheduler.admit(
             definition, key=key, argument=payload, headers=check_headers(headers), kept=kept
         )
-        accepted = instance.accepted = asyncio.get_running_loop().create_future()
+        instance.accepted = accepted = asyncio.get_running_loop().create_future()
         await accepted
-        return InvocationHandle(self, InvocationId(instance.id), Accepted.NEW, serde)
+        return InvocationHandle(self._results, InvocationId(instance.id), Accepted.NEW, serde)
 
     @overload
     async def submit(
@@ -330,7 +332,7 @@ class Engine:
         await scheduler.room()
         existing = scheduler.find_run(definition.service, key)
         if existing is not None:
-            output = await self._await_output(InvocationId(existing))
+            output = await self._results.wait(InvocationId(existing))
         else:
             output = await self._begin_and_wait(definition, key, payload, headers, Kept.JOURNAL)
         return decode_output(output, result_serde(definition, returns))
@@ -359,8 +361,8 @@ class Engine:
           TerminalError: As the invocation failed.
         """
         raw = parse_id(invocation_id)
-        serde = await self._serde_of(raw, returns)
-        return decode_output(await self._await_output(raw), serde)
+        serde = await self._results.serde_of(raw, returns)
+        return decode_output(await self._results.wait(raw), serde)
 
     async def output(self, invocation_id: str, returns: Any = None) -> Any:
         """The result of an invocation, if there is one now.
@@ -370,8 +372,8 @@ class Engine:
           NotFound, TerminalError: As for :meth:`attach`.
         """
         raw = parse_id(invocation_id)
-        serde = await self._serde_of(raw, returns)
-        return decode_output(await self._output_now(raw), serde)
+        serde = await self._results.serde_of(raw, returns)
+        return decode_output(await self._results.now(raw), serde)
 
     async def describe(self, invocation_id: str) -> Description:
         """Status, what it waits for, last failure and journal of an invocation.
@@ -396,33 +398,3 @@ class Engine:
         resumed = scheduler.resume(raw)
         await scheduler.answers.committed()
         return resumed
-
-    async def _output_now(self, invocation_id: InvocationId) -> Output:
-        scheduler = self._open_scheduler()
-        output = scheduler.output(invocation_id)
-        await scheduler.answers.committed()
-        if output is None:
-            raise NotReady(f"{format_id(invocation_id)} exists but has not completed yet")
-        return output
-
-    async def _await_output(self, invocation_id: InvocationId) -> Output:
-        scheduler = self._open_scheduler()
-        output = scheduler.output(invocation_id)
-        if output is not None:
-            await scheduler.answers.committed()
-            return output
-        return await scheduler.answers.result(invocation_id)
-
-    async def _serde_of(self, invocation_id: InvocationId, returns: Any) -> Serde[Any]:
-        if returns is not None:
-            return serde_for(returns)
-        scheduler = self._open_scheduler()
-        record = scheduler.answers.record(invocation_id)
-        if record is None:
-            await scheduler.answers.committed()
-            raise NotFound(f"there is no invocation {format_id(invocation_id)}")
-        if not scheduler.registry.is_registered(record):
-            raise InvalidInput(
-                f"{record.service}.{record.handler} is not registered here: pass returns="
-            )
-        return self._services[record.service][0].handlers[record.handler].result_serde

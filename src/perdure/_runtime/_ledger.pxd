@@ -18,6 +18,7 @@ cdef class Ledger:
     cdef object _store
     cdef object _timers
     cdef object _sites
+    cdef readonly object backoffs
     cdef public object residents
 
     cpdef accept(self, Instance instance, bint ready=*)

@@ -133,7 +133,7 @@ class Residents:
             return False
         instance.phase = LIVE
         instance.unrested = True
-        instance.resting_steps = scheduler.ledger.resting_steps(instance.id)
+        instance.resting_steps = scheduler.ledger.backoffs.resting_steps(instance.id)
         instance.backlog.extend(scheduler.ledger.pending(instance.id))
         if machine.state is State.NEW:
             instance.backlog.insert(0, Delivery(START))
@@ -152,7 +152,7 @@ class Residents:
             if operation.kind != Kind.RUN or scheduler.running.has(instance.id, operation.index):
                 continue
             if instance.resting_steps.get(operation.index, 0) <= now_ms:
-                scheduler.gate.when_committed(scheduler.start_step, instance, operation)
+                scheduler.gate.when_committed(scheduler.pump.start_step, instance, operation)
                 instance.last_unit = scheduler.store.sealed  # it stays until the step has started
 
     # -- evicting ---------------------------------------------------------------------------
