@@ -354,7 +354,7 @@ class Ledger:
         deliveries = list(instance.backlog) if failed is None else [failed, *instance.backlog]
         instance.backlog.clear()
         waiting = [delivery for delivery in deliveries if delivery.entry.kind != Kind.START]
-        if all(delivery.arrival is not None for delivery in waiting):
+        if None not in [delivery.arrival for delivery in waiting]:
             return
         for delivery in waiting:
             self.forget_delivery(instance, delivery)
