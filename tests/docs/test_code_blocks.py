@@ -148,6 +148,31 @@ def test_the_errors_page_names_every_public_error() -> None:
             assert f"`{name}`" in page, f"{name} is not on the page of errors"
 
 
+def test_the_api_page_lists_exactly_the_public_names() -> None:
+    import perdure
+
+    page = (ROOT / "docs" / "reference" / "api.md").read_text("utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == sorted(perdure.__all__)
+
+
+def test_the_api_page_names_every_member_that_users_call() -> None:
+    import perdure
+
+    page = (ROOT / "docs" / "reference" / "api.md").read_text("utf-8")
+    classes = (
+        *(perdure.Engine, perdure.InvocationHandle, perdure.DurablePromise, perdure.Timer),
+        *(perdure.WorkflowContext, perdure.ObjectContext),
+    )
+    internal = {  # of durable futures: what the machine does to them, and what it reads
+        *("arguments", "complete", "failed", "function", "index", "issue", "kind", "name"),
+        *("options", "ordinal", "payload", "progress", "time_ms", "unwatch", "wait_cancelled"),
+        "watch",
+    }
+    members = {name for cls in classes for name in dir(cls) if not name.startswith("_")}
+    missing = [name for name in members - internal if not re.search(rf"\.{name}\b", page)]
+    assert sorted(missing) == []
+
+
 def test_the_journal_format_page_has_every_kind_with_its_number() -> None:
     from perdure._core._entries import LOGIC_VERSION, Flag, Kind
 
