@@ -41,13 +41,17 @@ class Engine:
       path: Directory of the store; made where it does not exist. One engine owns it at a time.
       services: Instances of Service, VirtualObject and Workflow classes.
       durability: ``fsync``: what is acknowledged survives power loss. ``os``: it survives a killed
-        process. ``memory``: for tests; nothing is kept.
+        process; power loss may leave the file unusable. ``memory``: for tests; nothing is kept.
       max_resident: Suspended invocations kept in memory; the least recently used leave first.
       default_retry: For handlers and services that declare none.
       step_threads: Threads for steps that are not async.
       map_size: Address space of the store in bytes; it grows beyond by itself.
-      clock: Where the time comes from.
+      clock: Where the time comes from; None: the machine's.
       drain_timeout: Seconds that running steps get when the engine closes.
+
+    Raises:
+      DefinitionError: A service can not be served, or two have one name.
+      ValueError: An option makes no sense.
     """
 
     def __init__(
@@ -104,6 +108,8 @@ class Engine:
 
         Raises:
           DataDirectoryInUse: Another engine has it open.
+          StoreClosed: This engine was opened before.
+          StoreCorrupt: It is damaged.
           StoreError: It is no data directory of perdure, or can not be used.
         """
         if self._scheduler is not None:
@@ -189,7 +195,7 @@ class Engine:
         returns: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """Invoke *handler* and wait for its result.
+        """Invoke *handler* and wait for its result; cancelling the wait does not cancel it.
 
         Args:
           handler: A method of a service class, or ``"Service.handler"``.
@@ -202,6 +208,7 @@ class Engine:
           Conflict: The workflow's ``run`` was already started for *key*.
           InvalidInput: *arg* is not what the handler takes.
           NotFound: No such service or handler here.
+          StoreBroken, StoreClosed: The disk refused a write; the engine is not open, or closes.
           TerminalError: As the invocation failed.
         """
         scheduler = self._open_scheduler()
@@ -259,7 +266,7 @@ class Engine:
         """Invoke *handler* and return once that is durable.
 
         A second ``run`` of a workflow on one key begins nothing: the handle is of the first, and
-        ``accepted`` says so. Arguments and errors are those of :meth:`call`.
+        ``accepted`` says so. Arguments and errors are those of :meth:`call`, without ``Conflict``.
         """
         scheduler = self._open_scheduler()
         definition, key, payload = bind(self._services, handler, arg, key)
@@ -320,7 +327,8 @@ class Engine:
     ) -> Any:
         """Start a workflow's ``run`` on *key*, or attach to it if it was started; its result.
 
-        Arguments and errors are those of :meth:`call`.
+        Arguments and errors are those of :meth:`call`, without ``Conflict``. Attaching, *arg* is
+        checked and not used.
         """
         scheduler = self._open_scheduler()
         definition, key, payload = bind(self._services, handler, arg, key)
@@ -357,7 +365,8 @@ class Engine:
         """Wait for the result of an invocation; *returns*: its type, else the handler's own.
 
         Raises:
-          NotFound: There is none with this id, or its result is not kept any more.
+          InvalidInput: Its handler is not registered here and *returns* is not given.
+          NotFound: There is none with this id, or its result is not kept.
           TerminalError: As the invocation failed.
         """
         raw = parse_id(invocation_id)
