@@ -1,8 +1,7 @@
 """A document waits for a person: days, and restarts, if need be.
 
 A workflow is one durable `run` per key, here per document, and handlers that may be called while it
-waits. Serve this one with `perdure serve examples.document_approval:services`, or read demo.py to
-see it killed in mid-wait and carry on in another process.
+waits. Read demo.py to see this one killed in mid-wait and carry on in another process.
 """
 
 from __future__ import annotations

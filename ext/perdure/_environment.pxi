@@ -140,9 +140,15 @@ cdef class Environment(Queries):
         cdef int code = self.core.failure
         if code == 0:
             return None
+        remedy = ""
+        if code in (ENOSPC, EDQUOT, EFBIG):
+            remedy = ": make room for it"
+        elif code == EIO:
+            remedy = ": the disk may be full or failing, the system's log tells"
         return (
-            f"the commit after unit {self.core.committed} failed: {strerror(code)}. Whether it "
-            "landed is unknown; nothing more is written until the directory is opened again"
+            f"the commit after unit {self.core.committed} failed: {strerror(code)}{remedy}. "
+            "Whether it landed is unknown; nothing more is written until the directory is opened "
+            "again"
         )
 
     cdef int _append(self, int op, int db, bytes key, const char* value, size_t size) except -1:

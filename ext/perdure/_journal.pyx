@@ -27,7 +27,7 @@ import weakref
 
 from perdure.errors import StoreBroken, StoreClosed, StoreCorrupt, StoreError
 
-from libc.errno cimport ENOMEM, errno
+from libc.errno cimport EDQUOT, EFBIG, EIO, ENOMEM, ENOSPC, errno
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
 

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import enum
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from perdure._ids import InvocationId, format_id
-from perdure._runtime._layout import Output
-from perdure.serde import Serde, decode_failure
+from perdure._results import Results, decode_output
+from perdure.serde import Serde
 
 R = TypeVar("R")
-
-
-class Outputs(Protocol):
-    """Where a handle gets results from: the engine."""
-
-    async def _await_output(self, invocation_id: InvocationId) -> Output: ...
-
-    async def _output_now(self, invocation_id: InvocationId) -> Output: ...
 
 
 class Accepted(enum.StrEnum):
@@ -36,11 +28,11 @@ class InvocationHandle(Generic[R]):
     """
 
     def __init__(
-        self, engine: Outputs, invocation_id: InvocationId, accepted: Accepted, serde: Serde[R]
+        self, results: Results, invocation_id: InvocationId, accepted: Accepted, serde: Serde[R]
     ) -> None:
         self.id = format_id(invocation_id)
         self.accepted = accepted
-        self._engine = engine
+        self._results = results
         self._invocation_id = invocation_id
         self._serde = serde
 
@@ -55,7 +47,7 @@ class InvocationHandle(Generic[R]):
         Raises:
           TerminalError: As the invocation failed.
         """
-        output = await self._engine._await_output(self._invocation_id)
+        output = await self._results.wait(self._invocation_id)
         return decode_output(output, self._serde)
 
     async def output(self) -> R:
@@ -65,12 +57,5 @@ class InvocationHandle(Generic[R]):
           NotReady: The invocation has not completed.
           TerminalError: As the invocation failed.
         """
-        output = await self._engine._output_now(self._invocation_id)
+        output = await self._results.now(self._invocation_id)
         return decode_output(output, self._serde)
-
-
-def decode_output(output: Output, serde: Serde[R]) -> R:
-    """The value, or the failure raised."""
-    if output.failed:
-        raise decode_failure(output.payload)
-    return serde.decode(output.payload, "result")

@@ -53,8 +53,8 @@ class Request:
 
     Attributes:
       headers: As sent by the caller.
-      idempotency_key: As sent by the caller, or None.
-      attempt: Number of this attempt of the invocation, from 1.
+      idempotency_key: None; no caller can send one yet.
+      attempt: Number of this attempt of the invocation, from 1; a resume begins at 1 again.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -81,7 +81,10 @@ class InvocationLog(logging.LoggerAdapter[logging.Logger]):
 
 
 class Context:
-    """The context of a service's handler, and what all contexts have."""
+    """The context of a service's handler, and what all contexts have.
+
+    Used outside one run of its handler, or with what can not be stored, it raises ``InvalidInput``.
+    """
 
     def __init__(self, machine: Machine, invocation_id: str, key: str, request: Request) -> None:
         self._machine = machine
@@ -98,6 +101,7 @@ class Context:
 
     @property
     def request(self) -> Request:
+        """How this invocation came to be."""
         return self._request
 
     @property
@@ -184,9 +188,10 @@ class Context:
     ) -> DurableFuture[Any]:
         """Run ``fn(*args)`` as a durable step, outside the deterministic world.
 
-        The step starts once this command is durable, also if it is never awaited. Its result or
-        terminal error is journalled; once it is, the step never runs again. Until then it may run
-        more than once: after a crash it starts anew (:func:`perdure.step_token` names it).
+        The step starts once this command is durable, awaited or not. Its result or terminal error
+        is journalled; once it is, the step never runs again. Until then it may run more than once:
+        after a crash it starts anew (:func:`perdure.step_token` names it). It is cancelled, for
+        good, when the last who awaits it is cancelled, and when the handler ends before it.
 
         Args:
           name: What it does, for people and for the journal; 1 to 96 bytes of UTF-8.
@@ -194,8 +199,8 @@ class Context:
           args: Handed to *fn*; never journalled. Keywords go by ``functools.partial``.
           retry: When to try again. None: as the invocation is retried; exhausted, it is paused.
             Given: exhaustion is journalled and raised as ``TerminalError``.
-          timeout: Seconds or timedelta that bound one attempt.
-          returns: Type of the result; wins over the annotation of *fn*.
+          timeout: Seconds or timedelta that bound one attempt; in a thread, it runs on unheard.
+          returns: Type of the result; wins over the annotation of *fn*. Neither: plain builtins.
         """
         _check_step_name(name)
         if not callable(fn):
@@ -220,7 +225,10 @@ class Context:
     # -- timers and races -------------------------------------------------------------------
 
     def after(self, delay: timedelta | float) -> Timer:
-        """A durable timer that completes *delay* (seconds or timedelta) from now, never early."""
+        """A durable timer that completes *delay* (seconds or timedelta) from now, never early.
+
+        *delay* is 0 to 36,500 days, else ``InvalidInput``; rounded up to the millisecond.
+        """
         seconds = _seconds(delay, "delay of a timer")
         # Rounded to the microsecond before it is rounded up to the millisecond (see the loop).
         deadline_ms = self._machine.time_ms + math.ceil(round(seconds * 1_000_000) / 1000)
@@ -240,7 +248,7 @@ class Context:
         return await wait_first(self._machine, futures)
 
     def wait(self, *futures: DurableFuture[T]) -> CompletionOrder[T]:
-        """Iterate over *futures* in the order in which they complete: ``async for f in …``."""
+        """Iterate over *futures*, each once, as they complete: ``async for f in …``."""
         return CompletionOrder(self._machine, futures)
 
 
@@ -249,6 +257,7 @@ class _KeyedContext(Context):
 
     @property
     def key(self) -> str:
+        """The key of the workflow or object."""
         return self._key
 
     @overload
@@ -290,7 +299,7 @@ class _KeyedContext(Context):
 
 
 class _WritingContext(_KeyedContext):
-    """The contexts that may write state: one handler at a time has one for a key."""
+    """The contexts that may write state."""
 
     def set(self, name: str, value: Any) -> None:
         """Set state *name* to *value*, which is encoded at once."""
@@ -319,7 +328,7 @@ class ObjectSharedContext(_KeyedContext):
 
 
 class ObjectContext(_WritingContext):
-    """The context of an exclusive handler of an object: one at a time for a key."""
+    """The context of an exclusive handler of an object: reads and writes the state of its key."""
 
 
 class _PromiseContext(_KeyedContext):

@@ -10,18 +10,18 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar, cast, overload
 
 from perdure._binding import ABSENT, bind, register, result_serde
-from perdure._handles import Accepted, InvocationHandle, decode_output
-from perdure._ids import InvocationId, InvocationIdGenerator, format_id, parse_id
+from perdure._handles import Accepted, InvocationHandle
+from perdure._ids import InvocationId, InvocationIdGenerator, parse_id
 from perdure._limits import check_headers
+from perdure._results import Results, decode_output
 from perdure._runtime._clock import Clock, WallClock
 from perdure._runtime._describe import Description, describe_invocation
 from perdure._runtime._instance import Kept
 from perdure._runtime._layout import Output
 from perdure._runtime._scheduler import Scheduler
 from perdure._store import Store
-from perdure.errors import Conflict, InvalidInput, NotFound, NotReady, StoreClosed
+from perdure.errors import Conflict, InvalidInput, StoreClosed
 from perdure.retry import DEFAULT_RETRY, RetryPolicy
-from perdure.serde import Serde, serde_for
 from perdure.service import HandlerDefinition, HandlerKind
 
 A = TypeVar("A")
@@ -41,13 +41,17 @@ class Engine:
       path: Directory of the store; made where it does not exist. One engine owns it at a time.
       services: Instances of Service, VirtualObject and Workflow classes.
       durability: ``fsync``: what is acknowledged survives power loss. ``os``: it survives a killed
-        process. ``memory``: for tests; nothing is kept.
+        process; power loss may leave the file unusable. ``memory``: for tests; nothing is kept.
       max_resident: Suspended invocations kept in memory; the least recently used leave first.
       default_retry: For handlers and services that declare none.
       step_threads: Threads for steps that are not async.
       map_size: Address space of the store in bytes; it grows beyond by itself.
-      clock: Where the time comes from.
+      clock: Where the time comes from; None: the machine's.
       drain_timeout: Seconds that running steps get when the engine closes.
+
+    Raises:
+      DefinitionError: A service can not be served, or two have one name.
+      ValueError: An option makes no sense.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Engine:
         self._drain_timeout = drain_timeout
         self._loop: asyncio.AbstractEventLoop | None = None  # that opened it
         self._scheduler: Scheduler | None = None
+        self._results = Results(self._open_scheduler)
         self._closed = False
 
     # -- life -------------------------------------------------------------------------------
@@ -103,6 +108,8 @@ class Engine:
 
         Raises:
           DataDirectoryInUse: Another engine has it open.
+          StoreClosed: This engine was opened before.
+          StoreCorrupt: It is damaged.
           StoreError: It is no data directory of perdure, or can not be used.
         """
         if self._scheduler is not None:
@@ -110,13 +117,12 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         store = Store(self._path, durability=self._durability, map_size=self._map_size)
         try:
-            seed = random.SystemRandom()
             self._scheduler = Scheduler(
                 store,
                 self._services,
                 loop=self._loop,
                 clock=self._clock,
-                ids=InvocationIdGenerator(self._clock.now_ms, seed.getrandbits),
+                ids=InvocationIdGenerator(self._clock.now_ms, random.SystemRandom().getrandbits),
                 max_resident=self._max_resident,
                 default_retry=self._default_retry,
                 step_threads=self._step_threads,
@@ -189,7 +195,7 @@ class Engine:
         returns: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """Invoke *handler* and wait for its result.
+        """Invoke *handler* and wait for its result; cancelling the wait does not cancel it.
 
         Args:
           handler: A method of a service class, or ``"Service.handler"``.
@@ -202,6 +208,7 @@ class Engine:
           Conflict: The workflow's ``run`` was already started for *key*.
           InvalidInput: *arg* is not what the handler takes.
           NotFound: No such service or handler here.
+          StoreBroken, StoreClosed: The disk refused a write; the engine is not open, or closes.
           TerminalError: As the invocation failed.
         """
         scheduler = self._open_scheduler()
@@ -259,7 +266,7 @@ class Engine:
         """Invoke *handler* and return once that is durable.
 
         A second ``run`` of a workflow on one key begins nothing: the handle is of the first, and
-        ``accepted`` says so. Arguments and errors are those of :meth:`call`.
+        ``accepted`` says so. Arguments and errors are those of :meth:`call`, without ``Conflict``.
         """
         scheduler = self._open_scheduler()
         definition, key, payload = bind(self._services, handler, arg, key)
@@ -271,13 +278,15 @@ class Engine:
             existing = scheduler.find_run(definition.service, key)
             if existing is not None:
                 await scheduler.answers.committed()
-                return InvocationHandle(self, InvocationId(existing), Accepted.EXISTING, serde)
+                return InvocationHandle(
+                    self._results, InvocationId(existing), Accepted.EXISTING, serde
+                )
         instance = scheduler.admit(
             definition, key=key, argument=payload, headers=check_headers(headers), kept=kept
         )
-        accepted = instance.accepted = asyncio.get_running_loop().create_future()
+        instance.accepted = accepted = asyncio.get_running_loop().create_future()
         await accepted
-        return InvocationHandle(self, InvocationId(instance.id), Accepted.NEW, serde)
+        return InvocationHandle(self._results, InvocationId(instance.id), Accepted.NEW, serde)
 
     @overload
     async def submit(
@@ -318,7 +327,8 @@ class Engine:
     ) -> Any:
         """Start a workflow's ``run`` on *key*, or attach to it if it was started; its result.
 
-        Arguments and errors are those of :meth:`call`.
+        Arguments and errors are those of :meth:`call`, without ``Conflict``. Attaching, *arg* is
+        checked and not used.
         """
         scheduler = self._open_scheduler()
         definition, key, payload = bind(self._services, handler, arg, key)
@@ -330,7 +340,7 @@ class Engine:
         await scheduler.room()
         existing = scheduler.find_run(definition.service, key)
         if existing is not None:
-            output = await self._await_output(InvocationId(existing))
+            output = await self._results.wait(InvocationId(existing))
         else:
             output = await self._begin_and_wait(definition, key, payload, headers, Kept.JOURNAL)
         return decode_output(output, result_serde(definition, returns))
@@ -355,12 +365,13 @@ class Engine:
         """Wait for the result of an invocation; *returns*: its type, else the handler's own.
 
         Raises:
-          NotFound: There is none with this id, or its result is not kept any more.
+          InvalidInput: Its handler is not registered here and *returns* is not given.
+          NotFound: There is none with this id, or its result is not kept.
           TerminalError: As the invocation failed.
         """
         raw = parse_id(invocation_id)
-        serde = await self._serde_of(raw, returns)
-        return decode_output(await self._await_output(raw), serde)
+        serde = await self._results.serde_of(raw, returns)
+        return decode_output(await self._results.wait(raw), serde)
 
     async def output(self, invocation_id: str, returns: Any = None) -> Any:
         """The result of an invocation, if there is one now.
@@ -370,8 +381,8 @@ class Engine:
           NotFound, TerminalError: As for :meth:`attach`.
         """
         raw = parse_id(invocation_id)
-        serde = await self._serde_of(raw, returns)
-        return decode_output(await self._output_now(raw), serde)
+        serde = await self._results.serde_of(raw, returns)
+        return decode_output(await self._results.now(raw), serde)
 
     async def describe(self, invocation_id: str) -> Description:
         """Status, what it waits for, last failure and journal of an invocation.
@@ -396,33 +407,3 @@ class Engine:
         resumed = scheduler.resume(raw)
         await scheduler.answers.committed()
         return resumed
-
-    async def _output_now(self, invocation_id: InvocationId) -> Output:
-        scheduler = self._open_scheduler()
-        output = scheduler.output(invocation_id)
-        await scheduler.answers.committed()
-        if output is None:
-            raise NotReady(f"{format_id(invocation_id)} exists but has not completed yet")
-        return output
-
-    async def _await_output(self, invocation_id: InvocationId) -> Output:
-        scheduler = self._open_scheduler()
-        output = scheduler.output(invocation_id)
-        if output is not None:
-            await scheduler.answers.committed()
-            return output
-        return await scheduler.answers.result(invocation_id)
-
-    async def _serde_of(self, invocation_id: InvocationId, returns: Any) -> Serde[Any]:
-        if returns is not None:
-            return serde_for(returns)
-        scheduler = self._open_scheduler()
-        record = scheduler.answers.record(invocation_id)
-        if record is None:
-            await scheduler.answers.committed()
-            raise NotFound(f"there is no invocation {format_id(invocation_id)}")
-        if not scheduler.registry.is_registered(record):
-            raise InvalidInput(
-                f"{record.service}.{record.handler} is not registered here: pass returns="
-            )
-        return self._services[record.service][0].handlers[record.handler].result_serde

@@ -20,7 +20,7 @@ class TerminalError(PerdureError):
 
     Args:
       message: What went wrong, for the caller. ``str(error)`` is exactly this text.
-      code: An HTTP status from 400 to 599; the ingress answers with it.
+      code: An HTTP status, 400 to 599; it is not checked. Default: 500, or the subclass's.
       metadata: Further text fields for the caller.
 
     A subclass of yours is recorded as (message, code, metadata) and arrives as a plain
@@ -55,7 +55,7 @@ class PromiseNameError(InvalidInput):
 
 
 class NotFound(TerminalError):
-    """No such invocation, service, handler, promise or key."""
+    """No such invocation, service or handler; or ``step_token()`` was called outside a step."""
 
     default_code = 404
 
@@ -67,19 +67,19 @@ class AlreadyCompleted(TerminalError):
 
 
 class Conflict(TerminalError):
-    """The workflow's ``run`` was already started for this key."""
+    """``call`` of a workflow's ``run`` that was already started for this key."""
 
     default_code = 409
 
 
 class Cancelled(TerminalError):
-    """The invocation was cancelled."""
+    """The invocation was cancelled. Not raised yet: nothing cancels an invocation."""
 
     default_code = 409
 
 
 class Killed(TerminalError):
-    """The invocation was killed."""
+    """The attempts of the invocation were used up under ``on_exhausted="kill"``."""
 
     default_code = 409
 
@@ -95,7 +95,13 @@ class NondeterministicOperationError(TerminalError):
 
 
 class RetryableError(PerdureError):
-    """Raise it to have the attempt retried, optionally not before *retry_after* has passed."""
+    """Raise it to have the attempt retried, optionally not before *retry_after* has passed.
+
+    Args:
+      message: What went wrong, for people.
+      retry_after: Seconds or timedelta, in the place of the delay that the policy has. The attempt
+        counts as failed all the same.
+    """
 
     def __init__(self, message: str, retry_after: timedelta | float | None = None) -> None:
         super().__init__(message)
@@ -106,11 +112,16 @@ class RetryableError(PerdureError):
 
 
 class DefinitionError(PerdureError):
-    """A service class is declared wrongly; the text names file, line and remedy."""
+    """A service class is declared wrongly, or an engine is given what it can not serve.
+
+    Of a class the text names file, line and remedy.
+    """
 
 
 class NondeterminismError(PerdureError):
     """The code no longer does what the journal recorded. The journal is untouched.
+
+    It is raised at no caller: the invocation is paused, and this is its last failure.
 
     Attributes:
       invocation_id: Text form of the invocation.
@@ -158,19 +169,25 @@ class NondeterminismError(PerdureError):
 
 
 class HandlerStalled(PerdureError):
-    """The handler waits for nothing that can happen, or never goes idle; the text has the line."""
+    """The handler waits for nothing that can happen, or never goes idle; the text has the line.
+
+    It is raised at no caller: the invocation is paused, and this is its last failure.
+    """
 
 
 class StoreError(PerdureError):
-    """Something about the data directory."""
+    """The data directory can not be used; the text says why. Base of the four that follow."""
 
 
 class StoreClosed(StoreError):
-    """You closed the engine or its store, and used it afterwards."""
+    """The engine is not open, or was closed while you waited; what was accepted goes on later."""
 
 
 class StoreBroken(StoreError):
-    """The disk refused a write. Whether the last writes landed is unknown; reopen to recover."""
+    """The disk refused a write. Whether the last writes landed is unknown.
+
+    Nothing more is accepted or answered: close the engine, and open another one to recover.
+    """
 
 
 class StoreCorrupt(StoreError):
@@ -178,8 +195,8 @@ class StoreCorrupt(StoreError):
 
 
 class DataDirectoryInUse(StoreError):
-    """Another engine owns the data directory."""
+    """Another engine owns the data directory; the text has the pid of its process."""
 
 
 class InternalError(PerdureError):
-    """A defect in perdure itself; please report it with the traceback."""
+    """A defect in perdure, to be reported with its traceback; or a journal of a newer release."""

@@ -1,9 +1,10 @@
 """What a handler waits for: durable futures, promises, timers, and races between them.
 
 A durable future is not an ``asyncio.Future``: cancelling the task that awaits it ends that wait
-only. It has the methods that ``asyncio.wait`` needs, and the other combinators of asyncio
-(``gather``, ``wait_for``, ``shield``, ``as_completed``) wrap it in a task. Type checkers let only
-an ``asyncio.Future`` into ``asyncio.wait``; ``ctx.wait`` and ``ctx.wait_first`` are typed.
+only, except of a step, which ends with its last waiter. It has the methods that ``asyncio.wait``
+needs, and the other combinators of asyncio (``gather``, ``wait_for``, ``shield``,
+``as_completed``) wrap it in a task. Type checkers let only an ``asyncio.Future`` into
+``asyncio.wait``; ``ctx.wait`` and ``ctx.wait_first`` are typed.
 """
 
 from __future__ import annotations
@@ -132,7 +133,11 @@ class DurablePromise(DurableFuture[T]):
         return f"value of promise {self.name!r}"
 
     async def peek(self) -> T | PendingType:
-        """The value if the promise is resolved, else :data:`Pending`; the failure if rejected."""
+        """The value if the promise is resolved, :data:`Pending` if it is not completed.
+
+        Raises:
+          TerminalError: It was rejected; as recorded.
+        """
         completed = self._machine.peek_promise(self.name)
         if completed is None:
             return Pending
@@ -161,8 +166,13 @@ class DurablePromise(DurableFuture[T]):
     async def reject(self, reason: str | TerminalError, code: int = 500) -> None:
         """Fail whoever waits for the promise with ``TerminalError(reason, code)``.
 
+        Args:
+          reason: A text, or the error itself, which has a code of its own.
+          code: An HTTP status.
+
         Raises:
           AlreadyCompleted: It was resolved or rejected before.
+          InvalidInput: *reason* is neither.
         """
         payload = encode_failure(failure_of(reason, code))
         if not self._machine.complete_promise(self.name, payload, failed=True, recode=None):

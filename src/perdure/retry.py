@@ -16,18 +16,19 @@ class RetryPolicy:
 
     The delay after the n-th failed attempt is ``initial * factor ** (n - 1)``, at most
     ``max_interval``, rounded up to the millisecond. It is a function of n alone: the same history
-    gives the same deadlines, in tests as in production. Many invocations that fail together do
-    retry together; the engine's own limits spread them.
+    gives the same deadlines, in tests as in production. Invocations that fail together retry
+    together. A :class:`perdure.RetryableError` with ``retry_after`` sets its own delay.
 
     Args:
       initial: Delay after the first failure; ``timedelta`` or seconds.
       factor: Growth of the delay from one failure to the next; 1 keeps it constant.
       max_interval: Longest delay; ``timedelta`` or seconds.
       max_attempts: Attempts in all, the first included; ``None`` for no limit.
-      max_duration: Give up at the first failure this long after the first attempt began;
+      max_duration: Give up at a failure that comes this long after the first failure, or later;
         ``timedelta`` or seconds, ``None`` for no limit.
-      on_exhausted: ``"pause"`` keeps the invocation for a fix and a resume, ``"kill"`` fails it.
-        A step with a policy of its own raises ``TerminalError`` in either case.
+      on_exhausted: ``"pause"`` keeps the invocation for a fix and a resume, ``"kill"`` ends it with
+        ``Killed``. A step with a policy of its own raises ``TerminalError`` in either case; a step
+        under the policy of its invocation pauses it in either case.
 
     Raises:
       ValueError: A value makes no sense; the text names the field.
@@ -85,7 +86,7 @@ class RetryPolicy:
 
         Args:
           failed_attempts: Attempts that failed, the last one included.
-          elapsed_ms: Time since the first attempt began.
+          elapsed_ms: Time since the first failure.
         """
         if self.max_attempts is not None and failed_attempts >= self.max_attempts:
             return True

@@ -340,7 +340,7 @@ def encode_failure(error: BaseException) -> bytes:
 
     Never fails: the message is cut at 64 KiB, lone surrogates are escaped. A subclass that is not
     perdure's own is recorded as ``TerminalError``; so is an exception that is no ``TerminalError``,
-    with its class before its text and code 500.
+    with its class before its text and code 500. ``asyncio.CancelledError`` is ``Cancelled``.
     """
     if isinstance(error, TerminalError):
         kind = type(error).__name__ if type(error) in _FAILURES.values() else "TerminalError"

@@ -93,23 +93,27 @@ class Service(_Declared):
     """Stateless handlers. Subclass it; handlers take a ``Context``.
 
     Class keywords of all three bases: ``name`` (default: the class's), ``version`` (from 1),
-    ``retry``, ``private`` (not callable over HTTP), ``journal_retention``,
-    ``idempotency_retention``, and for workflows ``retention``. Durations are ``timedelta`` or
-    seconds. Subclasses inherit them, except ``name`` and ``version``. ``abstract=True`` is a base
-    for other classes: it need not have ``run`` and cannot be served.
+    ``retry``, ``private``, ``journal_retention``, ``idempotency_retention``, and for workflows
+    ``retention``. Durations are ``timedelta`` or seconds. Subclasses inherit them, except ``name``
+    and ``version``. ``abstract=True`` is a base for other classes: it need not have ``run`` and
+    cannot be served. So far ``private`` and the retentions are checked and have no effect.
     """
 
     __perdure_kind__ = ServiceKind.SERVICE
 
 
 class VirtualObject(_Declared):
-    """Keyed handlers with state: one exclusive handler at a time per key, shared ones beside it."""
+    """Keyed handlers with state, exclusive and shared ones.
+
+    So far exclusive handlers of one key do not wait for each other: what one sets, another that
+    runs at the same time may overwrite.
+    """
 
     __perdure_kind__ = ServiceKind.OBJECT
 
 
 class Workflow(_Declared):
-    """Keyed: ``run`` at most once per key, and shared handlers beside it."""
+    """Keyed: ``run`` at most once per key, and shared handlers before, beside and after it."""
 
     __perdure_kind__ = ServiceKind.WORKFLOW
 
@@ -132,10 +136,12 @@ def handler(function: Any = None, /, **options: Any) -> Any:
     Args:
       name: Name for callers; default: the method's.
       retry: Policy for failed attempts; default: the class's, then the engine's.
-      private: Only handlers may call it, not HTTP.
-      retention: On ``Workflow.run``: how long state, promises and result stay readable.
-      journal_retention: How long the journal of a completed invocation is kept.
-      idempotency_retention: How long the result for an idempotency key is kept.
+      private: For handlers that only handlers may call.
+      retention: On ``Workflow.run``: how long state, promises and result are to stay readable.
+      journal_retention: How long the journal of a completed invocation is to be kept.
+      idempotency_retention: How long the result for an idempotency key is to be kept.
+
+    So far ``private`` and the retentions are checked and have no effect.
 
     Raises:
       DefinitionError: This is no function. All else is checked when the class is defined.

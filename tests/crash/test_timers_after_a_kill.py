@@ -10,7 +10,7 @@ import pytest
 from crash_support import Child, Note, some
 from invariants import violations
 
-from perdure._runtime._scheduler import TIMERS_PER_TURN
+from perdure._runtime._due import TIMERS_PER_TURN
 
 NOW_MS = 1_700_000_000_000
 HOUR_MS = 3_600_000

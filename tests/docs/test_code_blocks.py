@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    ROOT / "benchmarks" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 SECONDS_MAX = 60
@@ -145,6 +146,31 @@ def test_the_errors_page_names_every_public_error() -> None:
         value = getattr(perdure, name)
         if isinstance(value, type) and issubclass(value, Exception):
             assert f"`{name}`" in page, f"{name} is not on the page of errors"
+
+
+def test_the_api_page_lists_exactly_the_public_names() -> None:
+    import perdure
+
+    page = (ROOT / "docs" / "reference" / "api.md").read_text("utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == sorted(perdure.__all__)
+
+
+def test_the_api_page_names_every_member_that_users_call() -> None:
+    import perdure
+
+    page = (ROOT / "docs" / "reference" / "api.md").read_text("utf-8")
+    classes = (
+        *(perdure.Engine, perdure.InvocationHandle, perdure.DurablePromise, perdure.Timer),
+        *(perdure.WorkflowContext, perdure.ObjectContext),
+    )
+    internal = {  # of durable futures: what the machine does to them, and what it reads
+        *("arguments", "complete", "failed", "function", "index", "issue", "kind", "name"),
+        *("options", "ordinal", "payload", "progress", "time_ms", "unwatch", "wait_cancelled"),
+        "watch",
+    }
+    members = {name for cls in classes for name in dir(cls) if not name.startswith("_")}
+    missing = [name for name in members - internal if not re.search(rf"\.{name}\b", page)]
+    assert sorted(missing) == []
 
 
 def test_the_journal_format_page_has_every_kind_with_its_number() -> None:

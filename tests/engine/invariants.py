@@ -84,7 +84,7 @@ def _read(store: Store) -> tuple[dict[bytes, _Rows], list[str]]:
     for key, value in _all(store, Db.TIMERS):
         timer = TimerKey.unpack(key)
         of = rows[timer.invocation_id]
-        (of.backoff_timers if value else of.timers)[timer.index] = timer.due_ms
+        (of.backoff_timers if value else of.timers)[timer.operation] = timer.due_ms
     promises = {key for key, _ in _all(store, Db.PROMISES)}
     for key, value in _all(store, Db.WAITERS):
         if key[:1] == b"b":

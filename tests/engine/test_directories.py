@@ -12,7 +12,7 @@ import pytest
 from engine_support import Place, run
 
 from perdure import Context, DataDirectoryInUse, Service, StoreCorrupt, StoreError, handler
-from perdure._runtime._scheduler import Scheduler
+from perdure._runtime._due import DueTimers
 
 NOBODY = 65534
 
@@ -178,14 +178,14 @@ def test_an_engine_that_could_not_open_leaves_the_loop_to_the_next(
 ) -> None:
     async def main() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(Scheduler, "_on_timers", refuse)
+            patch.setattr(DueTimers, "fire_due", refuse)
             with pytest.raises(StoreCorrupt):
                 await resident_place.engine(Idle()).open()
         # It gets the number that the descriptor of the first had.
         async with resident_place.engine(Idle()) as engine:
             assert await (await engine.send(Idle.nod)).result() == "nods"
 
-    def refuse(scheduler: Scheduler, limit: int) -> None:
+    def refuse(due: DueTimers, limit: int) -> None:
         raise StoreCorrupt("a bit has flipped")
 
     run(main())

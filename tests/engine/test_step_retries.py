@@ -19,6 +19,7 @@ from primitive_support import Primitive
 from stalled_disk import StalledDisk
 
 from perdure import RetryPolicy, WorkflowContext
+from perdure._runtime._due import DueTimers
 
 
 def test_a_step_is_not_tried_again_before_its_failure_is_durable(resident_place: Place) -> None:
@@ -73,13 +74,13 @@ def test_a_retry_that_is_due_while_its_handler_loads_survives_a_clock_set_back(
             assert attempts == [1]
             scheduler = scheduler_of(engine)
             await until(lambda: not scheduler.residents.by_id)
-            retry = scheduler._retry_step
+            retry = DueTimers._retry_step
 
-            def retry_and_set_back(invocation_id: bytes, index: int) -> None:
-                retry(invocation_id, index)  # it begins to load
+            def retry_and_set_back(due: DueTimers, invocation_id: bytes, index: int) -> None:
+                retry(due, invocation_id, index)  # it begins to load
                 clock.advance(-1)
 
-            monkeypatch.setattr(scheduler, "_retry_step", retry_and_set_back)
+            monkeypatch.setattr(DueTimers, "_retry_step", retry_and_set_back)
             clock.advance(5)
             await until_idle(engine)
             assert attempts == [1]

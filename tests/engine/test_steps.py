@@ -31,6 +31,7 @@ from perdure import (
     step_token,
 )
 from perdure._ids import parse_id
+from perdure.futures import Step
 
 
 @dataclass
@@ -618,11 +619,12 @@ def test_a_start_that_an_eviction_has_overtaken_does_not_run_the_step_again(
             evicted = scheduler.residents.by_id.get(parse_id(handle.id))
             assert evicted is not None
             [step] = evicted.machine.outstanding.values()
+            assert isinstance(step, Step)
             scheduler.residents.drop(evicted)
             workflow.release.set()
             await until_status(engine, handle, Status.SUSPENDED)
             # As when the commit it waited for is heard of only now.
-            scheduler.start_step(evicted, step)
+            scheduler.pump.start_step(evicted, step)
             await until_idle(engine)
         return workflow.runs
 

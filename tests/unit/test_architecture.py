@@ -59,8 +59,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service": VALUES | {"_declare", "_definitions", "_signatures"},
     "_runtime": VALUES | DECLARING | {"_core", "_store", "_journal"},
     "_binding": VALUES | DECLARING,
-    "_handles": VALUES | {"_runtime"},
-    "engine": VALUES | DECLARING | {"_binding", "_handles", "_runtime", "_store"},
+    "_results": VALUES | {"_runtime"},
+    "_handles": VALUES | {"_results"},
+    "engine": VALUES | DECLARING | {"_binding", "_handles", "_results", "_runtime", "_store"},
     "__init__": VALUES | DECLARING | {"_handles", "_runtime", "engine"},
 }
 # The codec is pure: bytes in, entries out. Of the extension, it is all that leaves the store.

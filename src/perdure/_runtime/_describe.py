@@ -142,7 +142,7 @@ def _status(scheduler: Scheduler, invocation_id: bytes) -> Status:
         return Status.RUNNING
     if store.get(Db.READY, invocation_id, b"") is not None:
         return Status.READY
-    if scheduler.ledger.resting_steps(invocation_id):
+    if scheduler.ledger.backoffs.resting_steps(invocation_id):
         return Status.BACKING_OFF
     return Status.SUSPENDED
 
@@ -152,8 +152,8 @@ def _backoff(scheduler: Scheduler, invocation_id: bytes) -> Backoff | None:
     if paused is not None:
         return Backoff.unpack(paused)
     ledger = scheduler.ledger
-    for index in (0, *ledger.resting_steps(invocation_id)):
-        backoff = ledger.step_backoff(invocation_id, index)
+    for index in (0, *ledger.backoffs.resting_steps(invocation_id)):
+        backoff = ledger.backoffs.get(invocation_id, index)
         if backoff is not None:
             return backoff
     return None
@@ -170,7 +170,7 @@ def _waiting_on(
                 text = f"timer due {_time(entry.time_ms):%Y-%m-%d %H:%M:%S} UTC"
             elif entry.kind == Kind.PROMISE_AWAIT:
                 text = f"promise {entry.name!r}"
-            elif backoff := scheduler.ledger.step_backoff(invocation_id, index):
+            elif backoff := scheduler.ledger.backoffs.get(invocation_id, index):
                 text += (
                     f", attempt {backoff.attempts + 1} at {_time(backoff.due_ms):%H:%M:%S} UTC"
                     f" after {backoff.failure}"

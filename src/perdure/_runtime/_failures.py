@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from perdure._core._entries import Flag
 from perdure._runtime._instance import Delivery, Instance
 from perdure._runtime._layout import Backoff
-from perdure._runtime._steps import RunningStep
+from perdure._runtime._running import RunningStep
 from perdure.errors import (
     HandlerStalled,
     InternalError,
@@ -75,7 +75,7 @@ class Failures:
         policy = step.options.retry or scheduler.registry.policy_of(
             scheduler.answers.record(running.invocation_id)
         )
-        before = ledger.step_backoff(running.invocation_id, running.index)
+        before = ledger.backoffs.get(running.invocation_id, running.index)
         backoff = self._next(before, policy, error)
         exhausted = self._exhausted(policy, backoff) and not running.interrupted
         what = f"step {step.name!r}"
@@ -93,7 +93,7 @@ class Failures:
             scheduler.pump.step_done(running, encode_failure(TerminalError(text)), Flag.FAILED)
         else:
             # The next life of the step begins with a fresh count, once somebody resumes it.
-            ledger.end_backoff(running.invocation_id, running.index)
+            ledger.backoffs.end(running.invocation_id, running.index)
             instance = scheduler.residents.by_id.get(running.invocation_id)
             if instance is not None:
                 ledger.put_back(instance, None)

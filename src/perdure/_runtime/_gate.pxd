@@ -17,6 +17,7 @@ cdef class Gate:
 
     cpdef hold(self, long long unit, object callback, object first, object second)
     cpdef bint holds(self) except -1
+
     @cython.locals(item=Held, committed=cython.longlong)
     cpdef bint release(self, long limit) except -1
     cpdef fail(self, object failure)

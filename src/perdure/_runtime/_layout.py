@@ -76,10 +76,10 @@ class TimerKey(NamedTuple):
 
     due_ms: int
     invocation_id: bytes
-    index: int
+    operation: int  # its journal index; 0: the attempt itself
 
     def pack(self) -> bytes:
-        return u64(self.due_ms) + self.invocation_id + u32(self.index)
+        return u64(self.due_ms) + self.invocation_id + u32(self.operation)
 
     @classmethod
     def unpack(cls, suffix: bytes) -> TimerKey:

@@ -18,18 +18,22 @@ cdef class Ledger:
     cdef object _store
     cdef object _timers
     cdef object _sites
+    cdef readonly object backoffs
     cdef public object residents
 
     cpdef accept(self, Instance instance, bint ready=*)
     cpdef forget_delivery(self, Instance instance, Delivery delivery)
+
     @cython.locals(
         index=cython.longlong, kept=cython.int, completed=cython.bint,
         whole_life=cython.bint, ready=cython.bint,
     )
     cpdef activation(self, Instance instance, Activation activation, Delivery delivery)
+
     @cython.locals(kind=cython.long)
     cpdef _effect(self, Instance instance, long long index, object entry, Consequences result)
     cpdef _end(self, Instance instance, Operation operation, Consequences result)
+
     @cython.locals(delivery=Delivery, operation=Operation)
     cpdef bint _must_be_ready(self, Instance instance) except -1
     cpdef _set_ready(self, Instance instance, bint ready)

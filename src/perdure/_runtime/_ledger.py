@@ -15,12 +15,12 @@ from typing import Any
 from perdure._core._entries import FIRST_COMMAND, Entry, Flag, Kind
 from perdure._core._machine import Activation
 from perdure._core._operation import Operation
+from perdure._runtime._backoffs import Backoffs
 from perdure._runtime._instance import ADMITTED, LIVE, Delivery, Instance, Kept
 from perdure._runtime._layout import (
     Backoff,
     Output,
     TimerKey,
-    backoff_group,
     pack_entry,
     pack_promise,
     pack_target,
@@ -70,13 +70,19 @@ _NOTHING, _JOURNAL = int(Kept.NOTHING), int(Kept.JOURNAL)
 
 
 class Ledger:
-    """Writes rows; owns none of the decisions."""
+    """Writes rows; owns none of the decisions.
+
+    Attributes:
+      backoffs: The rows of failed attempts.
+      residents: The instances in memory, which others own.
+    """
 
     def __init__(self, store: Store, timers: Timers, sites: SiteTable) -> None:
         self._store = store
         self._timers = timers
         self._sites = sites
-        self.residents: dict[bytes, Instance] = {}  # the scheduler's, read here
+        self.backoffs = Backoffs(store, timers)
+        self.residents: dict[bytes, Instance] = {}
 
     # -- outside events ---------------------------------------------------------------------
 
@@ -102,7 +108,7 @@ class Ledger:
         store.put(Db.PENDING, invocation_id, u64(arrival), pack_entry(entry))
         if entry.kind == Kind.STEP_DONE:
             # Left there, the row would start a step whose answer is durable.
-            self.end_backoff(invocation_id, entry.ref)
+            self.backoffs.end(invocation_id, entry.ref)
         instance = self.residents.get(invocation_id)
         if instance is not None and instance.phase == LIVE:
             instance.backlog.append(Delivery(entry, arrival))
@@ -113,10 +119,9 @@ class Ledger:
 
     def is_held(self, invocation_id: bytes) -> bool:
         """Whether it is paused or its attempt backs off: nothing is delivered to it now."""
-        return (
-            self._store.get(Db.PAUSED, invocation_id, b"") is not None
-            or self._store.get(Db.WAITERS, backoff_group(invocation_id), u32(0)) is not None
-        )
+        return self._store.get(
+            Db.PAUSED, invocation_id, b""
+        ) is not None or self.backoffs.holds_attempt(invocation_id)
 
     def complete_promise(
         self, group: bytes, name: str, payload: bytes, failed: bool
@@ -174,7 +179,7 @@ class Ledger:
         if instance.resting_steps and delivery.entry.ref in instance.resting_steps:
             self.end_step_backoff(instance, delivery.entry.ref)
         if instance.backoff is not None:
-            self.end_backoff(instance.id, 0)
+            self.backoffs.end(instance.id, 0)
             instance.backoff = None
         index = first_index
         for entry in entries:
@@ -304,52 +309,21 @@ class Ledger:
 
     # -- failed attempts --------------------------------------------------------------------
 
-    def resting_steps(self, invocation_id: bytes) -> dict[int, int]:
-        """Steps that back off, index to due_ms."""
-        rows = self._store.scan(Db.WAITERS, backoff_group(invocation_id))
-        resting = {
-            int.from_bytes(suffix, "big"): int.from_bytes(value, "big") for suffix, value in rows
-        }
-        resting.pop(0, None)  # the attempt's own
-        return resting
-
-    def step_backoff(self, invocation_id: bytes, index: int) -> Backoff | None:
-        """The failed attempts of a step."""
-        due = self._store.get(Db.WAITERS, backoff_group(invocation_id), u32(index))
-        if due is None:
-            return None
-        timer = TimerKey(int.from_bytes(due, "big"), invocation_id, index)
-        value = self._store.get(Db.TIMERS, b"", timer.pack())
-        return None if value is None else Backoff.unpack(value)
-
     def recovered(self, instance: Instance) -> None:
         """The attempt replayed to the end of its journal, and nothing waits to be delivered."""
-        self.end_backoff(instance.id, 0)
+        self.backoffs.end(instance.id, 0)
         instance.backoff = None
         self._set_ready(instance, self._must_be_ready(instance))
 
-    def begin_backoff(self, invocation_id: bytes, index: int, backoff: Backoff) -> None:
-        """Have the attempt (index 0) or the step at *index* tried again when it is due."""
-        self.end_backoff(invocation_id, index)
-        self._timers.put(TimerKey(backoff.due_ms, invocation_id, index), backoff.pack())
-        self._store.put(Db.WAITERS, backoff_group(invocation_id), u32(index), u64(backoff.due_ms))
-
-    def end_backoff(self, invocation_id: bytes, index: int) -> None:
-        group = backoff_group(invocation_id)
-        due = self._store.get(Db.WAITERS, group, u32(index))
-        if due is not None:
-            self._timers.delete(TimerKey(int.from_bytes(due, "big"), invocation_id, index))
-            self._store.delete(Db.WAITERS, group, u32(index))
-
     def end_step_backoff(self, instance: Instance, index: int) -> None:
-        self.end_backoff(instance.id, index)
+        self.backoffs.end(instance.id, index)
         del instance.resting_steps[index]
 
     def step_failed(
         self, invocation_id: bytes, index: int, backoff: Backoff, *, others_run: bool
     ) -> None:
         """Have a step tried again later; its invocation may now have no reason to be ready."""
-        self.begin_backoff(invocation_id, index, backoff)
+        self.backoffs.begin(invocation_id, index, backoff)
         instance = self.residents.get(invocation_id)
         if instance is not None and instance.phase == LIVE:
             instance.resting_steps[index] = backoff.due_ms
@@ -370,7 +344,7 @@ class Ledger:
         if pause:
             self.pause(instance.id, backoff)
         else:
-            self.begin_backoff(instance.id, 0, backoff)
+            self.backoffs.begin(instance.id, 0, backoff)
 
     def put_back(self, instance: Instance, failed: Delivery | None) -> None:
         """Let the store keep what *instance* was still to be told, in the order it would have been.
@@ -380,24 +354,24 @@ class Ledger:
         deliveries = list(instance.backlog) if failed is None else [failed, *instance.backlog]
         instance.backlog.clear()
         waiting = [delivery for delivery in deliveries if delivery.entry.kind != Kind.START]
-        if all(delivery.arrival is not None for delivery in waiting):
+        if None not in [delivery.arrival for delivery in waiting]:
             return
         for delivery in waiting:
             self.forget_delivery(instance, delivery)
         for arrival, delivery in enumerate(waiting, 1):
             if delivery.entry.kind == Kind.STEP_DONE:
-                self.end_backoff(instance.id, delivery.entry.ref)
+                self.backoffs.end(instance.id, delivery.entry.ref)
             self._store.put(Db.PENDING, instance.id, u64(arrival), pack_entry(delivery.entry))
 
     def pause(self, invocation_id: bytes, backoff: Backoff) -> None:
         """Have nothing delivered to it until it is resumed."""
-        self.end_backoff(invocation_id, 0)
+        self.backoffs.end(invocation_id, 0)
         self._store.delete(Db.READY, invocation_id, b"")
         self._store.put(Db.PAUSED, invocation_id, b"", backoff.pack())
 
     def end_hold(self, invocation_id: bytes) -> None:
         """End a pause or the back-off of the attempt."""
-        self.end_backoff(invocation_id, 0)
+        self.backoffs.end(invocation_id, 0)
         self._store.delete(Db.PAUSED, invocation_id, b"")
 
     def resume(self, invocation_id: bytes) -> bool:

@@ -25,15 +25,20 @@ cdef class Pump:
 
     cpdef enqueue(self, Instance instance)
     cpdef wake(self)
+
     @cython.locals(instance=Instance, turns=cython.long)
     cpdef _take_turns(self)
+
     @cython.locals(delivery=Delivery, machine=Machine, activation=Activation)
     cpdef _advance(self, Instance instance)
+
     @cython.locals(operation=Operation, running=RunningStep)
     cpdef follow(self, Instance instance, Consequences consequences)
+
     @cython.locals(delivery=Delivery, running=RunningStep)
     cpdef start_step(self, Instance instance, Operation operation)
     cpdef step_succeeded(self, RunningStep running, bytes payload)
     cpdef step_done(self, RunningStep running, object payload, long flags)
+
     @cython.locals(instance=Instance)
     cpdef deliver(self, bytes invocation_id, Delivery delivery)

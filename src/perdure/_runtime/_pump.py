@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from perdure._core._entries import Kind, new_entry
 from perdure._core._machine import State
-from perdure._core._operation import Operation
 from perdure._runtime._gate import Gate
 from perdure._runtime._instance import LIVE, LOADING, Delivery, Instance
 from perdure._runtime._ledger import Consequences, Ledger
@@ -20,6 +19,7 @@ from perdure._runtime._running import RunningStep, RunningSteps
 
 if TYPE_CHECKING:
     from perdure._runtime._scheduler import Scheduler
+    from perdure.futures import Step
 
 _SLICE_S = 0.005
 """The host's loop gets its turn at least this often."""
@@ -181,7 +181,7 @@ class Pump:
 
     # -- steps ------------------------------------------------------------------------------
 
-    def start_step(self, instance: Instance, operation: Operation) -> None:
+    def start_step(self, instance: Instance, operation: Step[Any]) -> None:
         """Begin a step, once its command has committed."""
         scheduler = self._scheduler
         if instance.machine.state is _CLOSED or scheduler.draining:

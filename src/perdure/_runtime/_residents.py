@@ -134,7 +134,7 @@ class Residents:
             return False
         instance.phase = LIVE
         instance.unrested = True
-        instance.resting_steps = scheduler.ledger.resting_steps(instance.id)
+        instance.resting_steps = scheduler.ledger.backoffs.resting_steps(instance.id)
         instance.backlog.extend(scheduler.ledger.pending(instance.id))
         if machine.state is State.NEW:
             instance.backlog.insert(0, Delivery(START))
@@ -157,7 +157,7 @@ class Residents:
                 # The clock was set back after its time had come: it comes once more.
                 scheduler.timers.watch(TimerKey(due_ms, instance.id, operation.index))
             elif due_ms <= now_ms:
-                scheduler.gate.when_committed(scheduler.start_step, instance, operation)
+                scheduler.gate.when_committed(scheduler.pump.start_step, instance, operation)
                 instance.last_unit = scheduler.store.sealed  # it stays until the step has started
 
     # -- evicting ---------------------------------------------------------------------------

@@ -19,8 +19,10 @@ cdef class RunningSteps:
     cdef dict _first
 
     cpdef add(self, RunningStep running)
+
     @cython.locals(before=RunningStep, running=RunningStep)
     cpdef take(self, bytes invocation_id, long long index)
+
     @cython.locals(running=RunningStep)
     cpdef bint has(self, bytes invocation_id, long long index) except -1
     cpdef bint any_of(self, bytes invocation_id) except -1

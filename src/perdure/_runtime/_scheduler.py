@@ -15,21 +15,18 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from perdure._core._entries import Entry, Kind
 from perdure._core._loop import Stage
 from perdure._core._machine import START
-from perdure._core._operation import Operation
 from perdure._ids import InvocationIdGenerator
 from perdure._runtime._answers import Answers
 from perdure._runtime._clock import Clock
+from perdure._runtime._due import DueTimers
 from perdure._runtime._failures import Failures
 from perdure._runtime._gate import Gate, fail_futures
-from perdure._runtime._instance import ADMITTED, LIVE, Delivery, Instance, Kept
+from perdure._runtime._instance import ADMITTED, Delivery, Instance, Kept
 from perdure._runtime._layout import (
-    Backoff,
     Output,
     Record,
-    TimerKey,
     target_digest,
     unpack_target,
 )
@@ -48,8 +45,6 @@ from perdure.retry import RetryPolicy
 from perdure.service import HandlerDefinition, HandlerKind, ServiceDefinition
 
 logger = logging.getLogger("perdure")
-
-TIMERS_PER_TURN = 1000
 
 RELEASED_PER_TURN = 128
 """Steps started, or answers given, before the host's loop gets its turn."""
@@ -82,14 +77,14 @@ class Scheduler:
         self.gate = Gate(store)
         self.answers = Answers(store, self.gate, loop)
         self.sites = SiteTable(store)
-        self.timers = Timers(store, clock, loop, self._on_timers)
+        self._due = DueTimers(self, loop)
+        self.timers = Timers(store, clock, loop, self._due.fire_due)
         self.ledger = Ledger(store, self.timers, self.sites)
         self.stage = Stage()
         self.residents = Residents(self, self.sites, max_resident)
         self.ledger.residents = self.residents.by_id
         self.running = RunningSteps()
         self.pump = Pump(self, loop, self.gate, self.ledger, self.running)
-        self.start_step = self.pump.start_step
         self.failures = Failures(self)
         self._threads = StepThreads(step_threads)
         self.runner = StepRunner(loop, self._threads, self.pump.step_succeeded, self._step_failed)
@@ -97,7 +92,6 @@ class Scheduler:
         self._ids = ids
         self._releasing = False  # a further release is due on the host's loop
         self._starting: dict[tuple[str, str], Instance] = {}  # runs whose rows are not written yet
-        self._blocked: set[bytes] | None = set()  # seen at start; None once the user was told
         self._room = asyncio.Event()
         self._room.set()
         self._quiet = asyncio.Event()
@@ -111,11 +105,7 @@ class Scheduler:
 
     def open(self) -> None:
         """Take up what the directory holds: what is ready, then the timers that are due."""
-        for invocation_id, _ in self.store.scan(Db.READY, b""):
-            if self._may_run(invocation_id):
-                self.residents.recovering.append(invocation_id)
-        # All of them: a call accepted after this comes after them, however many there are.
-        self._on_timers(limit=sys.maxsize)
+        self._due.recover()
         self.pump.wake()
         # Last: a reader left behind by what failed above would keep its descriptor's number from
         # whoever gets it next.
@@ -328,65 +318,6 @@ class Scheduler:
             except Exception as defect:
                 self.fail_for(defect)
         self.check_quiet()
-
-    # -- timers -----------------------------------------------------------------------------
-
-    def _on_timers(self, limit: int = TIMERS_PER_TURN) -> None:
-        """Let the timers that are due fire, in deadline order."""
-        if self.failure is not None or self.draining:
-            return
-        try:
-            due = self.timers.due(self.clock.now_ms(), limit)
-            for timer, value in due:
-                self._fire(timer, value)
-            if len(due) == limit:
-                self._loop.call_soon(self._on_timers)
-            else:
-                self.timers.arm()
-                self._warn_of_blocked()
-        except Exception as error:
-            self.fail_for(error)
-
-    def _fire(self, timer: TimerKey, value: bytes) -> None:
-        if not self._may_run(timer.invocation_id):
-            return  # its row waits for an engine that may
-        if not value:
-            entry = Entry(Kind.TIMER_FIRED, timer.index)
-            self.pump.deliver(timer.invocation_id, Delivery(entry, timer=timer))
-        elif timer.index == 0:
-            self.residents.load(timer.invocation_id, Backoff.unpack(value))
-        else:
-            self._retry_step(timer.invocation_id, timer.index)
-
-    def _retry_step(self, invocation_id: bytes, index: int) -> None:
-        """The back-off of a step is over."""
-        instance = self.residents.by_id.get(invocation_id)
-        if instance is None:
-            self.residents.wake(invocation_id)  # loaded, it starts the steps that are due
-        elif instance.phase == LIVE:
-            operation: Operation | None = instance.machine.outstanding.get(index)
-            if operation is not None:
-                self.gate.when_committed(self.start_step, instance, operation)
-                instance.last_unit = self.store.sealed  # it stays until the step has started
-
-    def _may_run(self, invocation_id: bytes) -> bool:
-        record = self.answers.record(invocation_id)
-        if record is None or self.registry.is_registered(record):
-            return True  # of a missing one, nothing is to be said: loading it shows so
-        if self._blocked is not None:
-            self._blocked.add(invocation_id)
-        return False
-
-    def _warn_of_blocked(self) -> None:
-        """Say once, when all that was due at start has been seen, how many are left alone."""
-        if self._blocked:
-            logger.warning(
-                "%d invocations have something to do, but belong to services, handlers or versions "
-                "that are not registered here; they are left alone and go on when an engine has "
-                "them",
-                len(self._blocked),
-            )
-        self._blocked = None
 
     # -- commits ----------------------------------------------------------------------------
 

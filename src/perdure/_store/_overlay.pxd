@@ -11,8 +11,10 @@ cdef class Overlay:
     cdef readonly object dropped_unit
 
     cpdef seal(self, object unit)
+
     @cython.locals(groups=dict, rows=dict, before=tuple)
     cpdef undo(self)
+
     @cython.locals(groups=dict, rows=dict, row=tuple, changes=list)
     cpdef drop(self, object committed)
     cpdef oldest_ns(self, object committed)

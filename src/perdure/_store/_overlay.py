@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from time import monotonic_ns
 from typing import TypeAlias
 
-Row: TypeAlias = tuple[int, bytes | None]  # number of the unit, value or None for "deleted"
-Rows: TypeAlias = dict[bytes, Row]
+# Texts, so that nothing of them is compiled.
+Row: TypeAlias = "tuple[int, bytes | None]"  # number of the unit, value or None for "deleted"
+Rows: TypeAlias = "dict[bytes, Row]"
 # Database, group, suffix, and the row before the write or None.
-Change: TypeAlias = tuple[int, bytes, bytes, Row | None]
+Change: TypeAlias = "tuple[int, bytes, bytes, Row | None]"
 
 MARK_NS = 20_000_000
 
@@ -93,7 +94,7 @@ def merge(
     rows: Rows, after: bytes | None, committed: Iterator[tuple[bytes, bytes]]
 ) -> Iterator[tuple[bytes, bytes]]:
     """*committed* rows in key order, with the overlay's *rows* in their places."""
-    own = sorted(suffix for suffix in rows if after is None or suffix > after)
+    own = sorted([suffix for suffix in rows if after is None or suffix > after])
     position = 0
     for suffix, value in committed:
         while position < len(own) and own[position] < suffix:

@@ -1,0 +1,73 @@
+"""Results of invocations: waited for, looked up, decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from perdure._ids import InvocationId, format_id
+from perdure._runtime._layout import Output
+from perdure._runtime._scheduler import Scheduler
+from perdure.errors import InvalidInput, NotFound, NotReady
+from perdure.serde import Serde, decode_failure, serde_for
+
+R = TypeVar("R")
+
+
+class Results:
+    """Reads results; *scheduler* gives the one of an open engine, or raises.
+
+    Every answer waits for the commit of all that it rests on.
+    """
+
+    def __init__(self, scheduler: Callable[[], Scheduler]) -> None:
+        self._scheduler = scheduler
+
+    async def wait(self, invocation_id: InvocationId) -> Output:
+        """The output, once there is one.
+
+        Raises:
+          NotFound: There is no such invocation, or its result is not kept any more.
+        """
+        scheduler = self._scheduler()
+        output = scheduler.output(invocation_id)
+        if output is not None:
+            await scheduler.answers.committed()
+            return output
+        return await scheduler.answers.result(invocation_id)
+
+    async def now(self, invocation_id: InvocationId) -> Output:
+        """The output, if there is one.
+
+        Raises:
+          NotReady: There is none yet.
+          NotFound: As for :meth:`wait`.
+        """
+        scheduler = self._scheduler()
+        output = scheduler.output(invocation_id)
+        await scheduler.answers.committed()
+        if output is None:
+            raise NotReady(f"{format_id(invocation_id)} exists but has not completed yet")
+        return output
+
+    async def serde_of(self, invocation_id: InvocationId, returns: Any) -> Serde[Any]:
+        """The serde of the result: of *returns*, else of the handler's own annotation."""
+        if returns is not None:
+            return serde_for(returns)
+        scheduler = self._scheduler()
+        record = scheduler.answers.record(invocation_id)
+        if record is None:
+            await scheduler.answers.committed()
+            raise NotFound(f"there is no invocation {format_id(invocation_id)}")
+        if not scheduler.registry.is_registered(record):
+            raise InvalidInput(
+                f"{record.service}.{record.handler} is not registered here: pass returns="
+            )
+        return scheduler.registry.handler(record).result_serde
+
+
+def decode_output(output: Output, serde: Serde[R]) -> R:
+    """The value, or the failure raised."""
+    if output.failed:
+        raise decode_failure(output.payload)
+    return serde.decode(output.payload, "result")
