@@ -30,7 +30,11 @@ class Results:
           NotFound: There is no such invocation, or its result is not kept any more.
         """
         scheduler = self._scheduler()
-        output = scheduler.output(invocation_id)
+        try:
+            output = scheduler.output(invocation_id)
+        except NotFound:
+            await scheduler.answers.committed()
+            raise
         if output is not None:
             await scheduler.answers.committed()
             return output
@@ -44,8 +48,10 @@ class Results:
           NotFound: As for :meth:`wait`.
         """
         scheduler = self._scheduler()
-        output = scheduler.output(invocation_id)
-        await scheduler.answers.committed()
+        try:
+            output = scheduler.output(invocation_id)
+        finally:
+            await scheduler.answers.committed()
         if output is None:
             raise NotReady(f"{format_id(invocation_id)} exists but has not completed yet")
         return output

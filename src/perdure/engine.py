@@ -392,8 +392,11 @@ class Engine:
         """
         raw = parse_id(invocation_id)
         scheduler = self._open_scheduler()
-        await scheduler.answers.committed()
-        return describe_invocation(scheduler, raw)
+        await scheduler.answers.committed()  # the journal is read as committed
+        try:
+            return describe_invocation(scheduler, raw)
+        finally:
+            await scheduler.answers.committed()  # the rest as of now
 
     async def resume(self, invocation_id: str) -> bool:
         """Let a paused invocation go on, with a fresh count of attempts; False if it is not paused.
@@ -403,7 +406,8 @@ class Engine:
         """
         raw = parse_id(invocation_id)
         scheduler = self._open_scheduler()
-        scheduler.output(raw)
-        resumed = scheduler.resume(raw)
-        await scheduler.answers.committed()
-        return resumed
+        try:
+            scheduler.output(raw)  # is there one?
+            return scheduler.resume(raw)
+        finally:
+            await scheduler.answers.committed()

@@ -13,6 +13,7 @@ from perdure import (
     Accepted,
     Conflict,
     Engine,
+    NotFound,
     Status,
     StoreClosed,
     Workflow,
@@ -20,7 +21,10 @@ from perdure import (
     WorkflowSharedContext,
     handler,
 )
-from perdure._store import _store
+from perdure import engine as engine_module
+from perdure._ids import format_id
+from perdure._runtime._scheduler import Scheduler
+from perdure._store import Db, _store
 
 MIB = 1 << 20
 
@@ -166,6 +170,57 @@ def test_no_answer_leaves_before_its_commit(resident_place: Place) -> None:
                 assert answers[:3] == [3, 3, 3]
                 with pytest.raises(Conflict):
                     await refused
+
+    run(main())
+
+
+def test_no_refusal_leaves_before_its_commit(resident_place: Place) -> None:
+    unknown = format_id(bytes(16))
+
+    async def main() -> None:
+        async with resident_place.engine(Keep()) as engine:
+            with StalledDisk(resident_place.path) as disk:
+                begun = asyncio.create_task(engine.send(Keep.run, b"", key="k"))
+                await settle()
+                asked: list[asyncio.Task[Any]] = [
+                    asyncio.create_task(engine.output(unknown, int)),
+                    asyncio.create_task(engine.attach(unknown, int)),
+                    asyncio.create_task(engine.describe(unknown)),
+                    asyncio.create_task(engine.resume(unknown)),
+                ]
+                await settle()
+                answered = [task for task in asked if task.done()]
+                disk.release()
+                assert not answered
+                for refused in asked:
+                    with pytest.raises(NotFound):
+                        await refused
+                await begun
+
+    run(main())
+
+
+def test_a_description_waits_for_the_commit_of_what_it_shows(
+    resident_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = StalledDisk(resident_place.path)
+
+    def describe(scheduler: Scheduler, invocation_id: bytes) -> str:
+        disk.__enter__()
+        scheduler.store.put(Db.STATE, b"group", b"name", b"seen")
+        scheduler.store.seal()
+        return "described"
+
+    monkeypatch.setattr(engine_module, "describe_invocation", describe)
+
+    async def main() -> None:
+        async with resident_place.engine(Keep()) as engine:
+            asked = asyncio.create_task(engine.describe(format_id(bytes(16))))
+            await settle()
+            was_answered = asked.done()
+            disk.release()
+            assert not was_answered
+            assert await asked == "described"
 
     run(main())
 
