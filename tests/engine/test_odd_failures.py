@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +19,11 @@ from engine_support import (
     until_idle,
     until_status,
 )
+from invariants import assert_invariants
 
 from perdure import RetryPolicy, Status, TerminalError, Workflow, WorkflowContext
+from perdure._runtime._layout import TimerKey
+from perdure._runtime._timers import Timers
 
 ONCE = RetryPolicy(max_attempts=1)
 
@@ -279,3 +283,46 @@ def test_a_step_whose_task_is_cancelled_from_outside_is_tried_again(place: Place
             assert not scheduler_of(engine).running.any()
 
     run(main())
+
+
+def test_an_interrupt_in_the_middle_of_a_write_leaves_no_half_of_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_log()
+    begun, released = threading.Event(), threading.Event()
+
+    def block() -> None:
+        begun.set()
+        released.wait(5)
+
+    async def act(ctx: WorkflowContext) -> str:
+        if ctx.key == "busy":
+            await ctx.run("block", block)
+        ctx.set("state", 1)
+        await ctx.sleep(0.001)
+        return "done"
+
+    def interrupt(timers: Timers, timer: TimerKey, value: bytes = b"") -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    async def first() -> None:
+        async with place.engine(Act(act)) as engine:
+            await engine.send(Act.run, key="busy")
+            await until(begun.is_set)
+            monkeypatch.setattr(Timers, "put", interrupt)
+            try:
+                await engine.send(Act.run, key="interrupted")
+            finally:
+                released.set()
+                await asyncio.sleep(0.05)  # the step reports, which seals
+
+    async def second() -> None:
+        async with place.engine(Act(act)) as engine:
+            for key in ("busy", "interrupted"):
+                assert await engine.submit(Act.run, key=key) == "done"
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(first())
+    assert_invariants(place.path)
+    run(second())

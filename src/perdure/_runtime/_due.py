@@ -51,7 +51,7 @@ class DueTimers:
             else:
                 scheduler.timers.arm()
                 self._warn_of_blocked()
-        except Exception as error:
+        except BaseException as error:
             scheduler.fail_for(error)
 
     def _fire(self, timer: TimerKey, value: bytes) -> None:

@@ -20,6 +20,7 @@ cdef class Pump:
     cdef object _clock_ms
     cdef readonly object queue
     cdef readonly object handle
+    cdef public object interrupt
     cdef object _turn
     cdef object _start
 

@@ -34,6 +34,7 @@ class Pump:
     Attributes:
       queue: Each of them once, in the order in which they got something to do.
       handle: The host's callback that runs the pump, while one is due.
+      interrupt: What a handler raised to end the program, all else being as it should.
     """
 
     __slots__ = (
@@ -49,6 +50,7 @@ class Pump:
         "_store",
         "_turn",
         "handle",
+        "interrupt",
         "queue",
     )
 
@@ -70,6 +72,7 @@ class Pump:
         self._clock_ms = scheduler.clock.now_ms
         self.queue: deque[Instance] = deque()
         self.handle: asyncio.Handle | None = None
+        self.interrupt: BaseException | None = None
         # Bound once: a bound method made at each use is garbage at each use.
         self._turn = self.run
         self._start = self.start_step
@@ -96,7 +99,10 @@ class Pump:
         try:
             self._take_turns()
             scheduler.residents.trim()
-        except Exception as error:
+        except BaseException as error:
+            interrupt, self.interrupt = self.interrupt, None
+            if error is interrupt:
+                raise
             scheduler.fail_for(error)
         finally:
             scheduler.stage.leave()
@@ -141,7 +147,8 @@ class Pump:
         else:
             try:
                 activation = machine.activate(notification, self._clock_ms())
-            except (KeyboardInterrupt, SystemExit):
+            except (KeyboardInterrupt, SystemExit) as interrupt:
+                self.interrupt = interrupt
                 scheduler.residents.drop(instance)
                 self.wake()  # the others in the queue are no less ready
                 raise
@@ -205,7 +212,7 @@ class Pump:
         if self._gate.failure is None:
             try:
                 self.step_done(running, payload, 0)
-            except Exception as error:
+            except BaseException as error:
                 self._scheduler.fail_for(error)
         if self._scheduler.draining:
             self._scheduler.check_quiet()

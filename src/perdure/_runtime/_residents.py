@@ -125,7 +125,8 @@ class Residents:
                     if replayed % CHUNKS_PER_LOOK == 0 and time.perf_counter() > deadline:
                         scheduler.pump.enqueue(instance)
                         return False
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            scheduler.pump.interrupt = interrupt
             self.drop(instance)
             scheduler.pump.wake()
             raise

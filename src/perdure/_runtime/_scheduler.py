@@ -175,10 +175,20 @@ class Scheduler:
         if self.draining and self.is_quiet():
             self._quiet.set()
 
-    def fail_for(self, error: Exception) -> None:
+    def fail_for(self, error: BaseException) -> None:
         """*error* is no handler's fault: it ends the engine, and no caller hangs."""
         if isinstance(error, StoreError):
             self._fail(error)
+        elif not isinstance(error, Exception):
+            # A unit is half written, or memory is ahead of what was: neither may be gone on with.
+            self.store.discard()
+            self._fail(
+                PerdureError(
+                    "the program was interrupted in the middle of a write; nothing that was "
+                    "acknowledged is lost: open the directory again to go on"
+                )
+            )
+            raise error
         else:
             logger.error("a defect in perdure, please report it", exc_info=error)
             self.store.discard()
@@ -315,7 +325,7 @@ class Scheduler:
         if self.failure is None:
             try:
                 self.failures.step_failed(running, error)
-            except Exception as defect:
+            except BaseException as defect:
                 self.fail_for(defect)
         self.check_quiet()
 
@@ -329,14 +339,14 @@ class Scheduler:
                 self.pump.wake()
             if not self._room.is_set() and not self.store.congested():
                 self._room.set()
-        except Exception as error:
+        except BaseException as error:
             self.fail_for(error)
 
     def _release(self) -> None:
         try:
             more = self.gate.release(RELEASED_PER_TURN)
             self.residents.trim()
-        except Exception as error:
+        except BaseException as error:
             self.fail_for(error)
         else:
             if more and not self._releasing:
