@@ -326,3 +326,29 @@ def test_an_interrupt_in_the_middle_of_a_write_leaves_no_half_of_it(
         asyncio.run(first())
     assert_invariants(place.path)
     run(second())
+
+
+def test_whoever_sent_what_interrupts_the_program_is_answered(resident_place: Place) -> None:
+    async def act(ctx: WorkflowContext) -> str:
+        raise KeyboardInterrupt
+
+    async def done(ctx: WorkflowContext) -> str:
+        return "done"
+
+    loop = asyncio.new_event_loop()
+    try:
+        engine = resident_place.engine(Act(act))
+        loop.run_until_complete(engine.open())
+        sending = loop.create_task(engine.send(Act.run, key="k"))
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(sending)
+        loop.run_until_complete(engine.close())
+        handle = loop.run_until_complete(asyncio.wait_for(sending, 1))
+    finally:
+        loop.close()
+
+    async def second() -> None:
+        async with resident_place.engine(Act(done)) as engine:
+            assert await engine.attach(handle.id) == "done"
+
+    run(second())

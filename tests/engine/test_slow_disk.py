@@ -205,7 +205,7 @@ def test_a_description_waits_for_the_commit_of_what_it_shows(
 ) -> None:
     disk = StalledDisk(resident_place.path)
 
-    def describe(scheduler: Scheduler, invocation_id: bytes) -> str:
+    def describe(scheduler: Scheduler, invocation_id: bytes) -> Any:
         disk.__enter__()
         scheduler.store.put(Db.STATE, b"group", b"name", b"seen")
         scheduler.store.seal()
@@ -220,7 +220,8 @@ def test_a_description_waits_for_the_commit_of_what_it_shows(
             was_answered = asked.done()
             disk.release()
             assert not was_answered
-            assert await asked == "described"
+            answer: Any = await asked
+            assert answer == "described"
 
     run(main())
 

@@ -149,6 +149,8 @@ class Pump:
                 activation = machine.activate(notification, self._clock_ms())
             except (KeyboardInterrupt, SystemExit) as interrupt:
                 self.interrupt = interrupt
+                if instance.fresh:
+                    scheduler.accept_unbegun(instance)  # it begins at the next opening
                 scheduler.residents.drop(instance)
                 self.wake()  # the others in the queue are no less ready
                 raise

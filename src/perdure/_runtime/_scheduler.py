@@ -268,14 +268,18 @@ class Scheduler:
             self._starting.pop((instance.record.service, instance.record.key), None)
         self.answers.accepted(instance)
 
+    def accept_unbegun(self, instance: Instance) -> None:
+        """Write the rows of *instance* before its first activation does."""
+        self.ledger.accept(instance, True)
+        instance.last_unit = self.store.seal()
+        self.accepted(instance)
+
     def find_run(self, service: str, key: str) -> bytes | None:
         """The invocation of a workflow's ``run`` on *key*, if there is one."""
         instance = self._starting.get((service, key))
         if instance is not None:
             # Whoever is told of it may rely on it: its rows go before the answer.
-            self.ledger.accept(instance, True)
-            instance.last_unit = self.store.seal()
-            self.accepted(instance)
+            self.accept_unbegun(instance)
             return instance.id
         value = self.store.get(Db.TARGETS, target_digest(service, key), b"")
         return None if value is None else unpack_target(value, service, key)
