@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from perdure._ids import InvocationId, format_id
+from perdure._runtime._describe import Description, describe_invocation
 from perdure._runtime._layout import Output
 from perdure._runtime._scheduler import Scheduler
 from perdure.errors import InvalidInput, NotFound, NotReady
@@ -55,6 +56,24 @@ class Results:
         if output is None:
             raise NotReady(f"{format_id(invocation_id)} exists but has not completed yet")
         return output
+
+    async def describe(self, invocation_id: InvocationId) -> Description:
+        """What there is to say of an invocation, or NotFound."""
+        scheduler = self._scheduler()
+        await scheduler.answers.committed()  # the journal is read as committed
+        try:
+            return describe_invocation(scheduler, invocation_id)
+        finally:
+            await scheduler.answers.committed()  # the rest as of now
+
+    async def resume(self, invocation_id: InvocationId) -> bool:
+        """End a pause; False if there is none, NotFound without an invocation."""
+        scheduler = self._scheduler()
+        try:
+            scheduler.output(invocation_id)
+            return scheduler.resume(invocation_id)
+        finally:
+            await scheduler.answers.committed()
 
     async def serde_of(self, invocation_id: InvocationId, returns: Any) -> Serde[Any]:
         """The serde of the result: of *returns*, else of the handler's own annotation."""

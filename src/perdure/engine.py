@@ -15,7 +15,7 @@ from perdure._ids import InvocationId, InvocationIdGenerator, parse_id
 from perdure._limits import check_headers
 from perdure._results import Results, decode_output
 from perdure._runtime._clock import Clock, WallClock
-from perdure._runtime._describe import Description, describe_invocation
+from perdure._runtime._describe import Description
 from perdure._runtime._instance import Kept
 from perdure._runtime._layout import Output
 from perdure._runtime._scheduler import Scheduler
@@ -390,13 +390,7 @@ class Engine:
         Raises:
           NotFound: There is none with this id.
         """
-        raw = parse_id(invocation_id)
-        scheduler = self._open_scheduler()
-        await scheduler.answers.committed()  # the journal is read as committed
-        try:
-            return describe_invocation(scheduler, raw)
-        finally:
-            await scheduler.answers.committed()  # the rest as of now
+        return await self._results.describe(parse_id(invocation_id))
 
     async def resume(self, invocation_id: str) -> bool:
         """Let a paused invocation go on, with a fresh count of attempts; False if it is not paused.
@@ -404,10 +398,4 @@ class Engine:
         Raises:
           NotFound: There is none with this id.
         """
-        raw = parse_id(invocation_id)
-        scheduler = self._open_scheduler()
-        try:
-            scheduler.output(raw)  # is there one?
-            return scheduler.resume(raw)
-        finally:
-            await scheduler.answers.committed()
+        return await self._results.resume(parse_id(invocation_id))
