@@ -222,5 +222,13 @@ class _LoopTimer(Operation):
         if not self.cancelled():
             self._fire()
 
+    def let_go(self) -> None:
+        super().let_go()
+        self._fire = _drop_fire
+
     def end(self) -> None:
         self.cancel()
+
+
+def _drop_fire() -> None:
+    """A closed machine's timer calls nobody."""

@@ -326,7 +326,9 @@ class LoopTask(LoopFuture):
 
     def close_coroutine(self) -> list[str]:
         """Close the coroutine, inside its own context, as the current task; complaints."""
-        return self.closing(close_coroutine, self._coro)
+        complaints = self.closing(close_coroutine, self._coro)
+        self._fut_waiter = None  # which has this task among its callbacks: a circle
+        return complaints
 
     def closing(self, close: Callable[..., list[str]], target: object) -> list[str]:
         """Have *close* called with *target* as if this task ran it."""
