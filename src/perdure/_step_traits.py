@@ -6,8 +6,9 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 from perdure.serde import UNTYPED, Serde, serde_for
 
@@ -25,10 +26,19 @@ def step_traits(fn: Callable[..., Any]) -> StepTraits:
         fn = fn.func
     if isinstance(fn, MethodType):
         fn = fn.__func__
-    try:
+    if isinstance(fn, FunctionType) and "<locals>" not in fn.__qualname__:
         return _traits_of(fn)
-    except TypeError:  # not hashable: an instance with __call__ and __eq__
-        return _traits_of.__wrapped__(fn)
+    try:
+        traits = _short_lived.get(fn)
+        if traits is None:
+            traits = _short_lived[fn] = _traits_of.__wrapped__(fn)
+    except TypeError:  # it can not be hashed, or not be referred to weakly
+        traits = _traits_of.__wrapped__(fn)
+    return traits
+
+
+# What a handler makes as it goes: kept alive, it would keep what it has closed over.
+_short_lived: WeakKeyDictionary[Callable[..., Any], StepTraits] = WeakKeyDictionary()
 
 
 @functools.lru_cache(maxsize=1024)
