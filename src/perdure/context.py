@@ -362,12 +362,11 @@ class WorkflowContext(_PromiseContext, _WritingContext):
           PromiseNameError: ``run`` has asked for this name before: one promise, one event.
         """
         promise = super().promise(name, type)
-        if name in self._machine.promise_names:
+        if not self._machine.claim_promise(name):
             raise PromiseNameError(
                 f"run asked twice for the promise {name!r}; keep the first and await it again, "
                 "or give the second event a name of its own"
             )
-        self._machine.promise_names.add(name)
         return promise
 
 

@@ -7,12 +7,13 @@ import os
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import Any, TypeVar, cast, overload
 
 from perdure._binding import ABSENT, bind, register, result_serde
 from perdure._handles import Accepted, InvocationHandle
 from perdure._ids import InvocationId, InvocationIdGenerator, parse_id
 from perdure._limits import check_headers
+from perdure._options import Durability, check_options
 from perdure._results import Results, decode_output
 from perdure._runtime._clock import Clock, WallClock
 from perdure._runtime._describe import Description
@@ -26,9 +27,6 @@ from perdure.service import HandlerDefinition, HandlerKind
 
 A = TypeVar("A")
 R = TypeVar("R")
-
-
-Durability = Literal["fsync", "os", "memory"]
 
 
 class Engine:
@@ -67,14 +65,7 @@ class Engine:
         clock: Clock | None = None,
         drain_timeout: float = 10.0,
     ) -> None:
-        if durability not in ("fsync", "os", "memory"):
-            raise ValueError(f"durability must be 'fsync', 'os' or 'memory', not {durability!r}")
-        if max_resident < 0:
-            raise ValueError(f"max_resident must not be negative, got {max_resident}")
-        if step_threads < 1:
-            raise ValueError(f"step_threads must be at least 1, got {step_threads}")
-        if drain_timeout < 0:
-            raise ValueError(f"drain_timeout must not be negative, got {drain_timeout}")
+        check_options(durability, max_resident, step_threads, drain_timeout)
         self._path = os.fspath(path)
         self._services = register(services)
         self._durability: Durability = durability

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from engine_support import Place, run
 
 from perdure import Context, DataDirectoryInUse, Service, StoreCorrupt, StoreError, handler
 from perdure._runtime._due import DueTimers
+from perdure._store import Store, _directory
 
 NOBODY = 65534
 
@@ -189,3 +191,19 @@ def test_an_engine_that_could_not_open_leaves_the_loop_to_the_next(
         raise StoreCorrupt("a bit has flipped")
 
     run(main())
+
+
+def test_what_another_boot_may_have_cost_is_logged_at_open(
+    resident_place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def open_and_leave() -> None:
+        async with resident_place.engine():
+            pass
+
+    caplog.set_level(logging.WARNING, logger="perdure")
+    monkeypatch.setattr(_directory, "read_boot_id", lambda: "boot-1")
+    store = Store(resident_place.path, durability="os")
+    store.close(flush=False)  # as a machine that stops would leave it
+    monkeypatch.setattr(_directory, "read_boot_id", lambda: "boot-2")
+    run(open_and_leave())
+    assert "was in use with durability='os' when the machine stopped" in caplog.text

@@ -61,7 +61,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_binding": VALUES | DECLARING,
     "_results": VALUES | {"_runtime"},
     "_handles": VALUES | {"_results"},
-    "engine": VALUES | DECLARING | {"_binding", "_handles", "_results", "_runtime", "_store"},
+    "_options": set(),
+    "engine": VALUES
+    | DECLARING
+    | {"_binding", "_handles", "_options", "_results", "_runtime", "_store"},
     "__init__": VALUES | DECLARING | {"_handles", "_runtime", "engine"},
 }
 # The codec is pure: bytes in, entries out. Of the extension, it is all that leaves the store.

@@ -11,7 +11,7 @@ cdef class Commands:
     cdef public bint running
     cdef public long long time_ms
     cdef readonly dict outstanding
-    cdef readonly set promise_names
+    cdef set _promise_names
     cdef object _view
     cdef bint _has_writes
     cdef object _sites

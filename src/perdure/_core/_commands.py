@@ -53,7 +53,7 @@ class Commands:
         self.running = False  # inside an activation or a replay
         self.time_ms = 0  # of the activation delivered last
         self.outstanding: dict[int, Operation] = {}  # issued, not completed, by entry index
-        self.promise_names: set[str] = set()  # that `run` has asked for
+        self._promise_names: set[str] | None = None  # that `run` has asked for
         self._view = KeyView(reads)
         self._has_writes = False  # the view has something that the next activation must not see
         self._sites = sites
@@ -119,6 +119,15 @@ class Commands:
         if self._ended is None:
             self._ended = []
         self._ended.append(operation)
+
+    def claim_promise(self, name: str) -> bool:
+        """Note that `run` asks for the promise *name*; False if it did so before."""
+        if self._promise_names is None:
+            self._promise_names = set()
+        elif name in self._promise_names:
+            return False
+        self._promise_names.add(name)
+        return True
 
     def start_timer(self, deadline_ms: int, fire: Callable[[], None]) -> Callable[[], None]:
         """The loop's port for ``call_later``: an operation whose completion calls *fire*."""

@@ -139,6 +139,7 @@ class Machine(Commands):
                     f"the handler waits for nothing that can happen, at {self.waiting_line()}"
                 )
             )
+        self._entries = []  # what the journal has is not kept here too
         kept_entries = [kept(entry) for entry in entries] if self._has_long else entries
         return Activation(
             first_index, entries, self._ended or (), kept_entries, self.state is _COMPLETED

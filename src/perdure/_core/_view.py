@@ -22,6 +22,8 @@ class Reads(Protocol):
 class KeyView:
     """Reads of one activation; :meth:`forget` begins the next."""
 
+    __slots__ = ("_promise_writes", "_reads", "_state_cleared", "_state_writes")
+
     def __init__(self, reads: Reads) -> None:
         self._reads = reads
         self._state_writes: dict[str, bytes | None] = {}

@@ -53,7 +53,7 @@ def make_machine(
         reads=_KeyReads(store, instance.group),
         sites=sites,
         context=context.copy(),
-        report=lambda problem: report(instance, problem),
+        report=functools.partial(report, instance),
         show=show_payload,
         stage=stage,
     )

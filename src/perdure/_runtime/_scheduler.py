@@ -105,6 +105,8 @@ class Scheduler:
 
     def open(self) -> None:
         """Take up what the directory holds: what is ready, then the timers that are due."""
+        for warning in self.store.warnings:
+            logger.warning("%s", warning)
         self._due.recover()
         self.pump.wake()
         # Last: a reader left behind by what failed above would keep its descriptor's number from

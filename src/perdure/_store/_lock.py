@@ -48,8 +48,7 @@ class DirectoryLock:
             os.close(descriptor)
             raise DataDirectoryInUse(
                 f"{directory} is in use by process {owner or '(unknown)'}: one process owns a "
-                "data directory; serve it from there and connect from the others "
-                "(perdure.connect(url))"
+                "data directory; serve it from there and connect from the others"
             ) from None
         except OSError as error:
             os.close(descriptor)

@@ -132,8 +132,8 @@ class Store:
         if mode == "os" and boot_id not in ("clean", _directory.read_boot_id()):
             self.warnings.append(
                 f"{self.path} was in use with durability='os' when the machine stopped, so its "
-                "last writes may be missing or the file damaged. Check it with "
-                "`perdure doctor --deep`, or restore a backup"
+                "last writes may be missing or the file damaged. Look whether all is there, or "
+                "restore a backup"
             )
 
     # ---- writing ---------------------------------------------------------------------------------
