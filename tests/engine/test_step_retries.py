@@ -18,7 +18,14 @@ from engine_support import (
 from primitive_support import Primitive
 from stalled_disk import StalledDisk
 
-from perdure import RetryPolicy, WorkflowContext
+from perdure import (
+    Killed,
+    RetryPolicy,
+    Workflow,
+    WorkflowContext,
+    WorkflowSharedContext,
+    handler,
+)
 from perdure._runtime._due import DueTimers
 
 
@@ -90,3 +97,38 @@ def test_a_retry_that_is_due_while_its_handler_loads_survives_a_clock_set_back(
 
     quiet_log()
     assert run(main()) == "worked"
+
+
+def test_kill_ends_an_invocation_whose_replay_fails_and_leaves_no_row_of_it(place: Place) -> None:
+    """The handler is what fails, so it is not run to end it; invariants look at the rows."""
+    quiet_log()
+    broken: list[bool] = []
+    go = asyncio.Event()
+
+    class Doomed(
+        Workflow, retry=RetryPolicy(initial=0.001, factor=1, max_attempts=2, on_exhausted="kill")
+    ):
+        async def run(self, ctx: WorkflowContext) -> None:
+            if broken:
+                raise ConnectionError("as deployed today")
+            ctx.after(1000)
+            ctx.run("slow", go.wait)
+            await ctx.promise("news")
+
+        @handler
+        async def tell(self, ctx: WorkflowSharedContext) -> None:
+            await ctx.promise("news").resolve(1)
+
+    async def main() -> None:
+        async with place.engine(Doomed(), drain_timeout=0.0) as engine:
+            await engine.send(Doomed.run, key="k")
+            await until(scheduler_of(engine).running.any)
+        broken.append(True)
+        async with place.engine(Doomed()) as engine:
+            with pytest.raises(Killed, match="as deployed today"):
+                await engine.submit(Doomed.run, key="k")
+            await engine.call(Doomed.tell, key="k")  # whoever is told of it is not run again
+            await until_idle(engine)
+            assert not scheduler_of(engine).running.any()
+
+    run(main())

@@ -231,8 +231,8 @@ class _LoopTimer(Operation):
         if not self.cancelled():
             self._fire()
 
-    def let_go(self) -> None:
-        super().let_go()
+    def _let_go(self) -> None:
+        super()._let_go()
         self._fire = _drop_fire
 
     def end(self) -> None:

@@ -178,7 +178,7 @@ class Machine(Commands):
         # The circles that a machine is in are cut, so that it goes at once, with all it has, and
         # not when the garbage collector comes to it.
         for operation in self.outstanding.values():
-            operation.let_go()
+            operation._let_go()
         self.outstanding.clear()
         self._error = None  # its traceback leads to the handler's frames
         self._main = None

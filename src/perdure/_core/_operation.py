@@ -119,7 +119,7 @@ class Operation:
         self._progress = _DONE
         self._wake()
 
-    def let_go(self) -> None:
+    def _let_go(self) -> None:
         """Its machine is closed: drop who waits, which would be a circle."""
         self._wait = self._waits = self._callbacks = None
 

@@ -11,6 +11,7 @@ from perdure._core._entries import FIRST_COMMAND, Entry, Flag, Kind, describe, w
 from perdure._ids import format_id
 from perdure._runtime._handlers import show_payload
 from perdure._runtime._layout import Backoff
+from perdure._runtime._outstanding import outstanding_in
 from perdure._store import Db
 from perdure.errors import NotFound
 from perdure.serde import decode_failure
@@ -162,27 +163,20 @@ def _backoff(scheduler: Scheduler, invocation_id: bytes) -> Backoff | None:
 def _waiting_on(
     scheduler: Scheduler, invocation_id: bytes, rows: list[tuple[int, Entry]]
 ) -> list[str]:
-    waiting: dict[int, str] = {}
-    for index, entry in rows:
-        if entry.kind in (Kind.RUN, Kind.TIMER, Kind.PROMISE_AWAIT):
-            text = describe(entry)
-            if entry.kind == Kind.TIMER:
-                text = f"timer due {_time(entry.time_ms):%Y-%m-%d %H:%M:%S} UTC"
-            elif entry.kind == Kind.PROMISE_AWAIT:
-                text = f"promise {entry.name!r}"
-            elif backoff := scheduler.ledger.backoffs.get(invocation_id, index):
-                text += (
-                    f", attempt {backoff.attempts + 1} at {_time(backoff.due_ms):%H:%M:%S} UTC"
-                    f" after {backoff.failure}"
-                )
-            waiting[index] = text
-        elif entry.kind == Kind.CANCEL or entry.kind in (
-            Kind.STEP_DONE,
-            Kind.TIMER_FIRED,
-            Kind.PROMISE_DONE,
-        ):
-            waiting.pop(entry.ref, None)
-    return list(waiting.values())
+    waiting: list[str] = []
+    for index, entry in outstanding_in(rows).items():
+        text = describe(entry)
+        if entry.kind == Kind.TIMER:
+            text = f"timer due {_time(entry.time_ms):%Y-%m-%d %H:%M:%S} UTC"
+        elif entry.kind == Kind.PROMISE_AWAIT:
+            text = f"promise {entry.name!r}"
+        elif backoff := scheduler.ledger.backoffs.get(invocation_id, index):
+            text += (
+                f", attempt {backoff.attempts + 1} at {_time(backoff.due_ms):%H:%M:%S} UTC"
+                f" after {backoff.failure}"
+            )
+        waiting.append(text)
+    return waiting
 
 
 def _journal(scheduler: Scheduler, rows: list[tuple[int, Entry]]) -> list[JournalEntry]:

@@ -35,4 +35,3 @@ cdef class Instance:
     cdef public list chunks
     cdef public object accepted
     cdef public object answer
-    cdef public object ending

@@ -70,7 +70,6 @@ class Instance:
       chunks: First indexes of its journal chunks, kept only where the journal will be removed.
       accepted: Who waits for its first unit.
       answer: Who waits for its output, recorded or not.
-      ending: The failure it is to end with, once replayed.
     """
 
     __slots__ = (
@@ -80,7 +79,6 @@ class Instance:
         "backoff",
         "chunks",
         "definition",
-        "ending",
         "fresh",
         "group",
         "id",
@@ -128,4 +126,3 @@ class Instance:
         self.chunks: list[int] = []
         self.accepted: asyncio.Future[None] | None = None
         self.answer: asyncio.Future[Any] | None = None
-        self.ending: bytes | None = None

@@ -284,12 +284,18 @@ class Ledger:
         )
         self.finish(instance, result.output)
 
-    def end_operations(self, instance: Instance) -> Consequences:
-        """The rows of everything a live invocation still waits for, when it is ended."""
-        result = Consequences()
-        for operation in instance.machine.outstanding.values():
-            self._end(instance, operation, result)
-        return result
+    def end(self, instance: Instance, outstanding: dict[int, Entry], output: Output) -> None:
+        """The rows of an invocation that is ended while it waits for *outstanding* commands."""
+        for index, entry in outstanding.items():
+            if entry.kind == Kind.TIMER:
+                self._timers.delete(TimerKey(entry.time_ms, instance.id, index))
+            elif entry.kind == Kind.RUN:
+                self.backoffs.end(instance.id, index)
+            else:
+                group = promise_waiters(instance.group, entry.name)
+                self._store.delete(Db.WAITERS, group, waiter(instance.id, index))
+        self.end_hold(instance.id)
+        self.finish(instance, output)
 
     def finish(self, instance: Instance, output: Output) -> None:
         """The rows of an invocation that has ended: those to keep, and none of the rest."""

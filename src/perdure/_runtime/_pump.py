@@ -131,9 +131,6 @@ class Pump:
         scheduler = self._scheduler
         if instance.phase == LOADING and not scheduler.residents.replay_slice(instance):
             return
-        if instance.ending is not None:
-            scheduler.end_now(instance, instance.ending)
-            return
         if not instance.backlog:
             scheduler.residents.rest(instance)
             return
@@ -176,7 +173,7 @@ class Pump:
                 running = self._running.take(instance.id, operation.index)
                 if running is not None:
                     running.cancelled = True  # what it still says is dropped from now on
-                    self._gate.when_committed(_cancel, running)
+                    self._gate.when_committed(cancel_running, running)
         if consequences.steps is not None:
             for operation in consequences.steps:
                 self._gate.hold(unit, self._start, instance, operation)
@@ -240,5 +237,5 @@ class Pump:
         scheduler.residents.wake(invocation_id)
 
 
-def _cancel(running: RunningStep, _: None) -> None:
+def cancel_running(running: RunningStep, _: None) -> None:
     running.cancel()

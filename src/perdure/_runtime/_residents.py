@@ -14,7 +14,9 @@ from perdure._core._entries import Entry, Kind
 from perdure._core._machine import START, State
 from perdure._runtime._handlers import make_machine
 from perdure._runtime._instance import LIVE, LOADING, Delivery, Instance, Kept
-from perdure._runtime._layout import Backoff, Record, TimerKey
+from perdure._runtime._layout import Backoff, Output, Record, TimerKey
+from perdure._runtime._outstanding import outstanding_in
+from perdure._runtime._pump import cancel_running
 from perdure._store import Db
 
 if TYPE_CHECKING:
@@ -161,6 +163,43 @@ class Residents:
                 scheduler.gate.when_committed(scheduler.pump.start_step, instance, operation)
                 instance.last_unit = scheduler.store.sealed  # it stays until the step has started
 
+    # -- ending -----------------------------------------------------------------------------
+
+    def end(self, invocation_id: bytes, failure: bytes) -> None:
+        """End an unfinished invocation with *failure* for who waits, without running it.
+
+        What it waits for is read off its journal: its handler may be what fails.
+        """
+        scheduler = self._scheduler
+        resident = self.by_id.get(invocation_id)
+        if resident is not None:
+            self.drop(resident)
+        unit = self._dropped.get(invocation_id, 0)
+        if unit > scheduler.store.committed:
+            scheduler.gate.hold(unit, self.end, invocation_id, failure)
+            return
+        record = scheduler.answers.record(invocation_id)
+        if record is None or scheduler.store.get(Db.OUTPUTS, invocation_id, b"") is not None:
+            return  # completed meanwhile
+        instance = self.make(invocation_id, record, LIVE)
+        instance.in_ready = scheduler.store.get(Db.READY, invocation_id, b"") is not None
+        rows: list[tuple[int, Entry]] = []
+        while page := scheduler.store.journal(invocation_id, instance.replay_from, Entry):
+            for first_index, entries in page:
+                rows += enumerate(entries, first_index)
+                instance.chunks.append(first_index)
+                instance.replay_from = first_index + len(entries)
+        outstanding = outstanding_in(rows)
+        output = Output(failure, True, scheduler.clock.now_ms())
+        scheduler.ledger.end(instance, outstanding, output)
+        instance.last_unit = scheduler.store.seal()
+        for index in outstanding:
+            running = scheduler.running.take(invocation_id, index)
+            if running is not None:
+                running.cancelled = True
+                scheduler.gate.when_committed(cancel_running, running)
+        scheduler.finished(instance, output)
+
     # -- evicting ---------------------------------------------------------------------------
 
     def drop(self, instance: Instance, *, finished: bool = False) -> None:
@@ -172,7 +211,7 @@ class Residents:
         if not finished and unit > scheduler.store.committed:
             self._dropped[instance.id] = unit
             scheduler.gate.hold(unit, self._forget_dropped, instance.id, unit)
-        _close_machine(instance)
+        self._close_machine(instance)
 
     def _forget_dropped(self, invocation_id: bytes, unit: int) -> None:
         """What was dropped with *unit* has committed: it can be read."""
@@ -196,8 +235,15 @@ class Residents:
     def close(self) -> None:
         """Close all of them."""
         for instance in list(self.by_id.values()):
-            _close_machine(instance)
+            self._close_machine(instance)
         self.by_id.clear()
+
+    def _close_machine(self, instance: Instance) -> None:
+        complaints = instance.machine.close()
+        if complaints:
+            self._scheduler.stage.leave()  # what logs may ask for the host's loop
+        for complaint in complaints:
+            logger.warning("%s could not be closed cleanly: %s", instance.text_id, complaint)
 
     def waiting_futures(self) -> list[asyncio.Future[Any] | None]:
         """Who waits for an instance directly."""
@@ -206,11 +252,6 @@ class Residents:
             for instance in self.by_id.values()
             for future in (instance.accepted, instance.answer)
         ]
-
-
-def _close_machine(instance: Instance) -> None:
-    for complaint in instance.machine.close():
-        logger.warning("%s could not be closed cleanly: %s", instance.text_id, complaint)
 
 
 def _report_loop_problem(instance: Instance, problem: dict[str, Any]) -> None:

@@ -165,8 +165,10 @@ class Scheduler:
                     "opened again"
                 )
             )
-            self.residents.close()
-            self.store.close(flush=flush)
+            try:
+                self.residents.close()
+            finally:  # a handler's `finally` may raise what ends programs
+                self.store.close(flush=flush)
 
     def is_quiet(self) -> bool:
         """Whether nothing is queued and nothing runs."""
@@ -308,22 +310,6 @@ class Scheduler:
             self.store.seal()
             self.residents.wake(invocation_id)
         return resumed
-
-    def end(self, invocation_id: bytes, failure: bytes) -> None:
-        """End an unfinished invocation from outside, with *failure* for who waits."""
-        self.residents.load(invocation_id, None)
-        instance = self.residents.by_id.get(invocation_id)
-        if instance is not None:
-            instance.ending = failure
-
-    def end_now(self, instance: Instance, failure: bytes) -> None:
-        """*instance* is at the end of its journal: what it waits for is known, and is ended."""
-        consequences = self.ledger.end_operations(instance)
-        output = Output(failure, True, self.clock.now_ms())
-        self.ledger.end_hold(instance.id)
-        self.ledger.finish(instance, output)
-        consequences.output = output
-        self.pump.follow(instance, consequences)
 
     def _step_failed(self, running: RunningStep, error: BaseException) -> None:
         self.running.take(running.invocation_id, running.index)

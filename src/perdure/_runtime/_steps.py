@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from perdure._runtime._running import RunningStep
@@ -56,19 +56,25 @@ class StepRunner:
         self._failed = failed
         self._loop = loop
         self._threads = threads
+        # Of whoever opened the engine: a step must not have the variables of whoever woke the pump.
+        self._context = contextvars.copy_context()
 
     def start(self, running: RunningStep) -> None:
         """Begin an attempt."""
         step = running.step
         if step.options.is_async:
-            running.task = self._loop.create_task(self._attempt(running))
+            running.task = self._task(self._attempt(running))
         else:
             if step.options.timeout_s is not None:
                 running.expiry = self._loop.call_later(
                     step.options.timeout_s, self._expire, running
                 )
-            context = contextvars.copy_context()
+            context = self._context.copy()
             self._threads.submit(lambda: context.run(self._attempt_in_thread, running))
+
+    def _task(self, attempt: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        # Not by the loop's factory: an eager one would run the step before it counts as running.
+        return asyncio.Task(attempt, loop=self._loop, context=self._context.copy())
 
     async def _attempt(self, running: RunningStep) -> None:
         step = running.step
@@ -166,4 +172,4 @@ class StepRunner:
             else:
                 self._ended(running, payload, None)
 
-        running.task = self._loop.create_task(attempt())
+        running.task = self._task(attempt())

@@ -20,16 +20,20 @@ class StepThreads:
             raise ValueError(f"step_threads must be at least 1, not {count}")
         self._count = count
         self._started = 0
-        self._idle = 0
+        self._idle = 0  # threads that have not taken work
+        self._waiting = 0  # work that no thread has taken; both are counted under the lock
         self._lock = threading.Lock()
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
     def submit(self, work: Callable[[], None]) -> None:
         """Run *work*, which must not raise, in one of the threads; in order of submission."""
-        self._work.put(work)
         with self._lock:
-            start = self._idle < self._work.qsize() and self._started < self._count
-            self._started += start
+            self._waiting += 1
+            start = self._idle < self._waiting and self._started < self._count
+            if start:
+                self._started += 1
+                self._idle += 1
+        self._work.put(work)
         if start:
             threading.Thread(
                 target=self._serve, name=f"perdure-step-{self._started}", daemon=True
@@ -42,12 +46,13 @@ class StepThreads:
 
     def _serve(self) -> None:
         while True:
-            with self._lock:
-                self._idle += 1
             work = self._work.get()
-            with self._lock:
-                self._idle -= 1
             if work is None:
                 return
+            with self._lock:
+                self._idle -= 1
+                self._waiting -= 1
             work()
             del work  # holds the step's arguments and result
+            with self._lock:
+                self._idle += 1
