@@ -75,6 +75,7 @@ cdef class Environment(Queries):
         core.databases = <int>len(encoded)
         core.has_meta = self.names[0] == "meta" and not read_only
         core.durability = durability
+        core.linger = (os.cpu_count() or 1) > 1  # with one processor it would only be in the way
         core.read_only = read_only
         core.owner_pid = getpid()
         core.fork_generation = fork_generation

@@ -61,6 +61,7 @@ cdef extern from "<unistd.h>" nogil:
 cdef extern from "platform.h" nogil:
     uint64_t perdure_load(const uint64_t*)
     void perdure_store(uint64_t*, uint64_t)
+    void perdure_pause()
     int perdure_event_open(int*)
     void perdure_event_close(int*)
     void perdure_event_signal(int)
@@ -222,6 +223,7 @@ cdef enum:
     BATCH_BYTES_MAX = 0x800000        # 8 MiB of operations in one transaction, or one unit
     BUFFER_KEEP_MAX = 0x1000000       # a buffer larger than 16 MiB is given back after use
     UNIT_HEADER_BYTES = 8
+    LINGER_NS = 100000
     OP_HEADER_BYTES = 8
 
 cdef enum:
@@ -298,6 +300,7 @@ cdef struct Core:
     Buffer queue                      # sealed units: u64 length of what follows, operations
     uint64_t sealed                   # last sealed unit; read anywhere
     uint64_t released                 # last unit that the writer has been told to commit
+    bint linger                       # the writer looks on for a moment before it sleeps
     bint batching                     # sealing releases nothing: `release` will
     uint64_t committed                # last committed unit; read anywhere
     uint64_t queued_bytes             # sealed and not committed; read anywhere

@@ -25,6 +25,15 @@ static inline void perdure_store(uint64_t *cell, uint64_t value) {
     __atomic_store_n(cell, value, __ATOMIC_RELEASE);
 }
 
+/* Between two looks at a cell that another processor will write. */
+static inline void perdure_pause(void) {
+#if defined(__x86_64__) && defined(__GNUC__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__) && defined(__GNUC__)
+    __asm__ __volatile__("yield");
+#endif
+}
+
 /* fds[0] is watched, fds[1] is written; on Linux both are the one eventfd. 0 or an errno. */
 static int perdure_event_open(int fds[2]) {
 #ifdef __linux__
