@@ -2,7 +2,7 @@
 import cython
 
 
-@cython.no_gc  # until its commit, and in no cycle
+@cython.no_gc  # goes with its commit, or when the engine closes
 cdef class Held:
     cdef readonly long long unit
     cdef readonly object callback
