@@ -188,15 +188,15 @@ cdef void linger(Core* core, uint64_t last) noexcept nogil:
     awake, the writer need not be woken, which takes as long again on a virtual machine.
     """
     cdef timespec begin, now
-    cdef int look
+    cdef int looks = 0
     clock_gettime(CLOCK_MONOTONIC, &begin)
     while perdure_load(&core.released) <= last:
-        for look in range(64):
-            perdure_pause()
+        perdure_pause()
+        looks += 1
+        if looks % 64 != 0:
+            continue
         clock_gettime(CLOCK_MONOTONIC, &now)
-        if (
-            (now.tv_sec - begin.tv_sec) * 1000000000 + now.tv_nsec - begin.tv_nsec > LINGER_NS
-        ):
+        if (now.tv_sec - begin.tv_sec) * 1000000000 + now.tv_nsec - begin.tv_nsec > LINGER_NS:
             return
 
 
