@@ -39,6 +39,7 @@ CORE_MUST_NOT_IMPORT = {
 # What each room may import of perdure, itself and `errors` apart. Arrows point inward only.
 VALUES = {"_limits", "_cbor", "_flat", "_annotations", "serde", "retry", "_ids"}
 DECLARING = {"context", "futures", "service"}
+VERBS = VALUES | DECLARING | {"_binding", "_handles", "_opened", "_results", "_runtime"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "_ids": set(),
@@ -52,7 +53,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_store": {"_journal"},
     "futures": VALUES | {"_core"},
     "_step_traits": VALUES,
-    "context": VALUES | {"_core", "_step_traits", "futures"},
+    "_base_context": VALUES | {"_core", "_step_traits", "futures"},
+    "context": VALUES | {"_base_context", "futures"},
     "_signatures": VALUES | {"context"},
     "_definitions": VALUES | {"_signatures"},
     "_declare": VALUES | {"_definitions", "_signatures"},
@@ -62,9 +64,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_results": VALUES | {"_runtime"},
     "_handles": VALUES | {"_results"},
     "_options": set(),
+    "_opened": {"_binding", "_results", "_runtime"},
+    **dict.fromkeys(("_invoking", "_operating", "_inspecting"), VERBS),
     "engine": VALUES
     | DECLARING
-    | {"_binding", "_handles", "_options", "_results", "_runtime", "_store"},
+    | {"_binding", "_inspecting", "_invoking", "_operating", "_options", "_runtime", "_store"},
     "__init__": VALUES | DECLARING | {"_handles", "_runtime", "engine"},
 }
 # The codec is pure: bytes in, entries out. Of the extension, it is all that leaves the store.

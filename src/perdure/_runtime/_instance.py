@@ -27,6 +27,13 @@ class Kept(enum.IntEnum):
     JOURNAL = 2
 
 
+def kept_of(record: Record) -> Kept:
+    """What stays of an invocation with *record*."""
+    if record.journal_ms:
+        return Kept.JOURNAL
+    return Kept.OUTPUT if record.output_ms else Kept.NOTHING
+
+
 ADMITTED = 0  # no row of it is written yet
 LOADING = 1  # being replayed
 LIVE = 2
@@ -109,7 +116,7 @@ class Instance:
         self.id = invocation_id
         self.text_id = format_id(invocation_id)
         self.record = record
-        self.kept: int = record.kept
+        self.kept: int = kept_of(record)
         self.group = key_group(record.service, record.key)
         self.definition = definition
         self.service = service

@@ -89,7 +89,13 @@ class TimerKey(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What was asked: written once when an invocation is accepted."""
+    """What was asked: written once when an invocation is accepted.
+
+    Attributes:
+      output_ms, journal_ms: How long its output and its journal stay after it has completed.
+      caller: Id and journal index (u32) of the call or send that began it; empty: from outside.
+      due_ms: When it was to begin, where it was sent with a delay; else 0.
+    """
 
     service: str
     key: str
@@ -97,8 +103,12 @@ class Record(NamedTuple):
     version: int
     created_ms: int
     argument: bytes | None
-    kept: int  # see Kept
     headers: dict[str, str]
+    output_ms: int
+    journal_ms: int
+    caller: bytes = b""
+    idempotency_key: str | None = None
+    due_ms: int = 0
 
     def pack(self) -> bytes:
         return cbor2.dumps(list(self))

@@ -23,7 +23,7 @@ from perdure._runtime._clock import Clock
 from perdure._runtime._due import DueTimers
 from perdure._runtime._failures import Failures
 from perdure._runtime._gate import Gate, fail_futures
-from perdure._runtime._instance import ADMITTED, Delivery, Instance, Kept
+from perdure._runtime._instance import ADMITTED, Delivery, Instance
 from perdure._runtime._layout import (
     Output,
     Record,
@@ -34,6 +34,7 @@ from perdure._runtime._ledger import Ledger
 from perdure._runtime._pump import Pump
 from perdure._runtime._registry import Registry
 from perdure._runtime._residents import Residents
+from perdure._runtime._retention import retention_of
 from perdure._runtime._running import RunningStep, RunningSteps
 from perdure._runtime._sites import SiteTable
 from perdure._runtime._steps import StepRunner
@@ -240,13 +241,14 @@ class Scheduler:
         key: str,
         argument: bytes | None,
         headers: dict[str, str],
-        kept: Kept,
+        one_way: bool,
     ) -> Instance:
         """Begin an invocation.
 
         Give it an ``accepted`` future to learn when it is durable, or an ``answer`` future for its
         output, before control returns to the host's loop.
         """
+        retention = retention_of(definition, one_way=one_way)
         record = Record(
             service=definition.service,
             key=key,
@@ -254,8 +256,9 @@ class Scheduler:
             version=self.registry.service(definition.service)[0].version,
             created_ms=self.clock.now_ms(),
             argument=argument,
-            kept=kept,
             headers=headers,
+            output_ms=retention.output_ms,
+            journal_ms=retention.journal_ms,
         )
         instance = self.residents.make(self._ids.next(), record, ADMITTED)
         instance.backlog.append(Delivery(START))

@@ -23,6 +23,8 @@ DATABASES = (
     "waiters",
     "targets",
     "awakeables",
+    "signals",
+    "expiry",
 )
 
 
@@ -44,6 +46,8 @@ class Db(IntEnum):
     WAITERS = 12
     TARGETS = 13
     AWAKEABLES = 14
+    SIGNALS = 15
+    EXPIRY = 16
 
 
 class MetaKey:
