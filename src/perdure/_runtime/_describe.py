@@ -137,8 +137,6 @@ def status_of(scheduler: Scheduler, invocation_id: bytes) -> Status:
         return Status.PAUSED
     if record is not None and not scheduler.registry.is_registered(record):
         return Status.BLOCKED
-    if scheduler.ledger.is_held(invocation_id):
-        return Status.BACKING_OFF
     if record is not None and record.due_ms:
         timer = TimerKey(record.due_ms, invocation_id, 0)
         if store.get(Db.TIMERS, b"", timer.pack()) is not None:
@@ -147,6 +145,8 @@ def status_of(scheduler: Scheduler, invocation_id: bytes) -> Status:
         group = key_group(record.service, record.key)
         if scheduler.ledger.inboxes.waits(group, invocation_id):
             return Status.PENDING
+    if scheduler.ledger.is_held(invocation_id):
+        return Status.BACKING_OFF
     if scheduler.running.any_of(invocation_id):
         return Status.RUNNING
     if store.get(Db.READY, invocation_id, b"") is not None:
