@@ -12,10 +12,13 @@ WORKLOADS = {
     "P1": "p1_concurrent_steps",
     "P2": "p2_sequential_step",
     "P3": "p3_replay",
+    "P4": "p4_suspended",
     "P5": "p5_timers",
+    "P6": "p6_counter",
     "P7": "p7_resolve_complete",
     "P9": "p9_disk_per_step",
     "P10": "p10_open",
+    "P11": "p11_full_store",
 }
 
 

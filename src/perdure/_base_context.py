@@ -83,7 +83,6 @@ class Context(Calling):
     ) -> None:
         super().__init__(invocation_id, binder, held)
         self._machine = machine
-        self._invocation_id = format_id(invocation_id)
         self._key = key
         self._request = request
         self._random: random.Random | None = None
@@ -92,7 +91,7 @@ class Context(Calling):
     @property
     def invocation_id(self) -> str:
         """``inv_`` and 26 characters."""
-        return self._invocation_id
+        return format_id(self._raw_id)
 
     @property
     def request(self) -> Request:
@@ -103,7 +102,7 @@ class Context(Calling):
     def log(self) -> InvocationLog:
         """A logger that names the invocation and is silent while replaying."""
         if self._log is None:
-            self._log = InvocationLog(self._machine, self._invocation_id)
+            self._log = InvocationLog(self._machine, self.invocation_id)
         return self._log
 
     def now(self) -> datetime:
@@ -119,7 +118,7 @@ class Context(Calling):
         """A generator seeded with the invocation id: the same numbers in every replay."""
         self._machine.check_usable()
         if self._random is None:
-            self._random = random.Random(self._invocation_id)
+            self._random = random.Random(self.invocation_id)
         return self._random
 
     def uuid4(self) -> uuid.UUID:

@@ -28,7 +28,7 @@ def benchmarks(directory: Path, *arguments: str) -> subprocess.CompletedProcess[
     )
 
 
-@pytest.mark.parametrize("workload", ["P1", "P2", "P7", "P10"])
+@pytest.mark.parametrize("workload", ["P1", "P2", "P6", "P7", "P10"])
 def test_a_workload_prints_one_json_object(workload: str, tmp_path: Path) -> None:
     done = benchmarks(tmp_path, workload, "--json", "--quick")
     assert done.returncode == 0, done.stderr
@@ -52,7 +52,7 @@ def test_several_workloads_make_a_table(tmp_path: Path) -> None:
 def test_an_unknown_workload_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     done = benchmarks(tmp_path, "P99")
     assert done.returncode == 2
-    assert "no workload P99; there are P1, P2, P3, P5, P7, P9, P10" in done.stderr
+    assert "no workload P99; there are P1, P2, P3, P4, P5, P6, P7, P9, P10, P11" in done.stderr
 
 
 def test_help_lists_the_workloads(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 # Types of _commands.py, which Cython compiles with them. Everything here is seen by Python too.
 from perdure._core._operation cimport Operation
 from perdure._core._task cimport ReadyQueue
+from perdure._core._view cimport KeyView
 
 
 cdef class Commands:
@@ -14,7 +15,7 @@ cdef class Commands:
     cdef readonly dict outgoing
     cdef public bint cancel_requested
     cdef set _promise_names
-    cdef object _view
+    cdef KeyView _view
     cdef bint _has_writes
     cdef object _sites
     cdef object _show

@@ -234,7 +234,9 @@ class Commands:
     def issue(self, entry: Entry, recode: Recode | None = None) -> Entry:
         """Append *entry* to the activation, or match it with the recorded one and return that."""
         self.check_usable()
-        return self._record(entry._replace(site=self._site(sys._getframe(0))), recode)
+        kind, ref, name, payload, time_ms, _, flags = entry
+        site = self._site(sys._getframe(0))
+        return self._record(new_entry((kind, ref, name, payload, time_ms, site, flags)), recode)
 
     def _site(self, frame: FrameType | None) -> int:
         """The user's call site nearest to *frame*; 0 where a callback of a library asks."""

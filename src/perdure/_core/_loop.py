@@ -152,8 +152,16 @@ class DeterministicLoop(AbstractEventLoop):
         its parents hold open is still open. Those of tasks that have ended are closed at last.
         """
         self.closing = True
-        self.queue.halt()
         complaints: list[str] = []
+        if self.queue.tasks or self._generators:
+            self._close_all(complaints)
+        self.queue.halt()
+        self._timers = _NO_TIMERS  # the machine, which goes with its last user
+        self._report = _drop_report
+        return complaints
+
+    def _close_all(self, complaints: list[str]) -> None:
+        self.queue.halt()
         begun_by: dict[LoopTask | None, list[Any]] = {}
         for generator, beginner in reversed(self._generators):
             begun_by.setdefault(beginner, []).append(generator)
@@ -173,10 +181,6 @@ class DeterministicLoop(AbstractEventLoop):
             stage.leave()
         self.queue.tasks.clear()
         self._generators.clear()
-        self.queue.halt()
-        self._timers = _NO_TIMERS  # the machine, which goes with its last user
-        self._report = _drop_report
-        return complaints
 
     def generator_begun(self, generator: Any) -> None:
         # Held until the invocation ends: finalized by the garbage collector, its clean-up would

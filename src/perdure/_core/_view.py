@@ -1,10 +1,13 @@
-"""What a live activation reads of its key: the store, and over it what it has itself written."""
+"""What a live activation reads of its key: the store, and over it what it has itself written.
+
+This module is compiled (see ``_view.pxd``); it also runs interpreted, with the same behaviour.
+"""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from perdure._core._entries import Entry, Flag, encode_names
+from perdure._core._entries import Entry, Flag, encode_names, new_entry
 from perdure._core._outgoing import Outgoing
 
 
@@ -28,56 +31,64 @@ class Reads(Protocol):
         ...
 
 
+class _Writes:
+    """What an activation has written."""
+
+    __slots__ = ("awakeables", "begun", "promises", "state", "state_cleared")
+
+    def __init__(self) -> None:
+        self.state: dict[str, bytes | None] = {}
+        self.state_cleared = False
+        self.promises: dict[str, tuple[bytes, bool]] = {}
+        self.begun: dict[tuple[str, str | None], bytes] = {}
+        self.awakeables: set[str] = set()
+
+
 class KeyView:
     """Reads of one activation; :meth:`forget` begins the next."""
 
-    __slots__ = (
-        "_awakeable_writes",
-        "_begun",
-        "_promise_writes",
-        "_reads",
-        "_state_cleared",
-        "_state_writes",
-    )
+    __slots__ = ("_reads", "_written")
 
     def __init__(self, reads: Reads) -> None:
         self._reads = reads
-        self._state_writes: dict[str, bytes | None] = {}
-        self._state_cleared = False
-        self._promise_writes: dict[str, tuple[bytes, bool]] = {}
-        self._begun: dict[tuple[str, str | None], bytes] = {}
-        self._awakeable_writes: set[str] = set()
+        self._written: _Writes | None = None  # most activations write nothing that they read
 
     def forget(self) -> None:
         """What was written so far is in the store from here on."""
-        self._state_writes.clear()
-        self._state_cleared = False
-        self._promise_writes.clear()
-        self._begun.clear()
-        self._awakeable_writes.clear()
+        self._written = None
+
+    def _writes(self) -> _Writes:
+        if self._written is None:
+            self._written = _Writes()
+        return self._written
 
     def set_state(self, name: str, payload: bytes | None) -> None:
         """None: cleared."""
-        self._state_writes[name] = payload
+        self._writes().state[name] = payload
 
     def clear_all_state(self) -> None:
-        self._state_writes.clear()
-        self._state_cleared = True
+        writes = self._writes()
+        writes.state.clear()
+        writes.state_cleared = True
 
     def complete_promise(self, name: str, payload: bytes, failed: bool) -> None:
-        self._promise_writes[name] = payload, failed
+        self._writes().promises[name] = payload, failed
 
     def answer_get(self, entry: Entry) -> Entry:
         """*entry*, a read of state, with its answer."""
-        if entry.name in self._state_writes:
-            payload = self._state_writes[entry.name]
+        written = self._written
+        if written is None:
+            payload = self._reads.state(entry.name)
+        elif entry.name in written.state:
+            payload = written.state[entry.name]
         else:
-            payload = None if self._state_cleared else self._reads.state(entry.name)
-        return entry._replace(payload=payload)
+            payload = None if written.state_cleared else self._reads.state(entry.name)
+        return new_entry((entry.kind, 0, entry.name, payload, 0, 0, 0))
 
     def answer_keys(self, entry: Entry) -> Entry:
-        names = set() if self._state_cleared else set(self._reads.state_names())
-        for name, payload in self._state_writes.items():
+        written = self._written or _Writes()
+        names = set() if written.state_cleared else set(self._reads.state_names())
+        for name, payload in written.state.items():
             if payload is None:
                 names.discard(name)
             else:
@@ -85,7 +96,8 @@ class KeyView:
         return entry._replace(payload=encode_names(sorted(names)))
 
     def promise(self, name: str) -> tuple[bytes, bool] | None:
-        return self._promise_writes.get(name) or self._reads.promise(name)
+        written = self._written.promises.get(name) if self._written is not None else None
+        return written or self._reads.promise(name)
 
     def answer_peek(self, entry: Entry) -> Entry:
         completed = self.promise(entry.name)
@@ -95,14 +107,19 @@ class KeyView:
         return entry._replace(payload=payload, flags=Flag.FAILED if failed else 0)
 
     def begin(self, outgoing: Outgoing) -> None:
-        self._begun.setdefault((outgoing.target, outgoing.idempotency_key), outgoing.child)
+        key = (outgoing.target, outgoing.idempotency_key)
+        self._writes().begun.setdefault(key, outgoing.child)
 
-    def existing(self, outgoing: Outgoing, /) -> bytes | None:
-        begun = self._begun.get((outgoing.target, outgoing.idempotency_key))
+    def existing(self, outgoing: Outgoing) -> bytes | None:
+        begun = None
+        if self._written is not None:
+            begun = self._written.begun.get((outgoing.target, outgoing.idempotency_key))
         return begun or self._reads.existing(outgoing)
 
     def complete_awakeable(self, name: str) -> None:
-        self._awakeable_writes.add(name)
+        self._writes().awakeables.add(name)
 
     def awakeable_waits(self, name: str) -> bool:
-        return name not in self._awakeable_writes and self._reads.awakeable_waits(name)
+        if self._written is not None and name in self._written.awakeables:
+            return False
+        return self._reads.awakeable_waits(name)

@@ -15,7 +15,6 @@ cdef class Delivery:
 cdef class Instance:
     cdef object __weakref__
     cdef readonly bytes id
-    cdef readonly str text_id
     cdef readonly object record
     cdef readonly int kept
     cdef readonly bytes group

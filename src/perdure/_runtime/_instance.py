@@ -102,7 +102,6 @@ class Instance:
         "replay_from",
         "resting_steps",
         "service",
-        "text_id",
         "unrested",
     )
 
@@ -117,7 +116,6 @@ class Instance:
         phase: int,
     ) -> None:
         self.id = invocation_id
-        self.text_id = format_id(invocation_id)
         self.record = record
         self.kept: int = kept_of(record)
         self.group = key_group(record.service, record.key)
@@ -137,3 +135,8 @@ class Instance:
         self.chunks: list[int] = []
         self.accepted: asyncio.Future[None] | None = None
         self.answer: asyncio.Future[Any] | None = None
+
+    @property
+    def text_id(self) -> str:
+        """The id for people."""
+        return format_id(self.id)

@@ -4,6 +4,7 @@ import cython
 from perdure._core._machine cimport Activation, Machine
 from perdure._core._operation cimport Operation
 from perdure._runtime._consequences cimport Consequences
+from perdure._runtime._inboxes cimport Inboxes
 from perdure._runtime._instance cimport Delivery, Instance
 
 
@@ -12,7 +13,7 @@ cdef class Ledger:
     cdef object _timers
     cdef object _sites
     cdef readonly object backoffs
-    cdef readonly object inboxes
+    cdef readonly Inboxes inboxes
     cdef readonly object exchange
     cdef readonly object promises
     cdef public object residents

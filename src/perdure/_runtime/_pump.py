@@ -207,7 +207,7 @@ class Pump:
         for delivery in instance.backlog:
             if delivery.entry[1] == index:
                 return  # answered: whoever wanted it started too had been overtaken
-        running = RunningStep(instance.id, instance.text_id, index, operation)
+        running = RunningStep(instance.id, index, operation)
         self._running.add(running)
         scheduler.runner.start(running)
 

@@ -5,7 +5,6 @@ import cython
 cdef class RunningStep:
     cdef object __weakref__
     cdef readonly bytes invocation_id
-    cdef readonly str text_id
     cdef readonly long long index
     cdef readonly object step
     cdef public object task

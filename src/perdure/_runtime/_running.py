@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from perdure._ids import format_id
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -17,7 +19,7 @@ class RunningStep:
     """One attempt of a step.
 
     Attributes:
-      invocation_id, text_id, index: The operation.
+      invocation_id, index: The operation.
       step: The function, its arguments and its declared type.
       task: What drives it on the host's loop, if it is async.
       expiry: Bounds an attempt in a thread.
@@ -36,12 +38,10 @@ class RunningStep:
         "invocation_id",
         "step",
         "task",
-        "text_id",
     )
 
-    def __init__(self, invocation_id: bytes, text_id: str, index: int, step: Step[Any]) -> None:
+    def __init__(self, invocation_id: bytes, index: int, step: Step[Any]) -> None:
         self.invocation_id = invocation_id
-        self.text_id = text_id
         self.index = index
         self.step = step
         self.task: asyncio.Task[None] | None = None
@@ -49,6 +49,11 @@ class RunningStep:
         self.following: RunningStep | None = None
         self.cancelled = False
         self.interrupted = False
+
+    @property
+    def text_id(self) -> str:
+        """The id of the invocation for people."""
+        return format_id(self.invocation_id)
 
     def cancel(self) -> None:
         """End the attempt: its task is cancelled, a thread's outcome is dropped."""
