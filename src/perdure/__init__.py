@@ -1,8 +1,15 @@
 """Durable execution for asyncio: an await that outlives the process."""
 
 from perdure._handles import Accepted, InvocationHandle
-from perdure._runtime._describe import Description, JournalEntry, Status
+from perdure._runtime._describe import Description
+from perdure._runtime._filter import InvocationFilter
+from perdure._runtime._keyed import PromiseInfo
+from perdure._runtime._listing import InvocationPage, InvocationSummary
+from perdure._runtime._shown import JournalEntry
+from perdure._runtime._stacks import Frame
+from perdure._runtime._status import Status
 from perdure._runtime._steps import step_token
+from perdure._runtime._waiting import WaitingOn
 from perdure.context import (
     Context,
     ObjectContext,
@@ -51,10 +58,14 @@ __all__ = [
     "DurableFuture",
     "DurablePromise",
     "Engine",
+    "Frame",
     "HandlerStalled",
     "InternalError",
     "InvalidInput",
+    "InvocationFilter",
     "InvocationHandle",
+    "InvocationPage",
+    "InvocationSummary",
     "JournalEntry",
     "Killed",
     "NondeterminismError",
@@ -65,6 +76,7 @@ __all__ = [
     "ObjectSharedContext",
     "Pending",
     "PerdureError",
+    "PromiseInfo",
     "PromiseNameError",
     "Request",
     "RetryPolicy",
@@ -78,6 +90,7 @@ __all__ = [
     "TerminalError",
     "Timer",
     "VirtualObject",
+    "WaitingOn",
     "Workflow",
     "WorkflowContext",
     "WorkflowSharedContext",

@@ -13,9 +13,14 @@ _END = frozenset({Kind.CANCEL, Kind.STEP_DONE, Kind.TIMER_FIRED, Kind.PROMISE_DO
 def outstanding_in(entries: Iterable[tuple[int, Entry]]) -> dict[int, Entry]:
     """The commands among (index, entry) that nothing has answered or cancelled, by index."""
     outstanding: dict[int, Entry] = {}
+    follow(outstanding, entries)
+    return outstanding
+
+
+def follow(outstanding: dict[int, Entry], entries: Iterable[tuple[int, Entry]]) -> None:
+    """Bring *outstanding* up to the (index, entry) that come next in the journal."""
     for index, entry in entries:
         if entry.kind in _BEGIN:
             outstanding[index] = entry
         elif entry.kind in _END:
             outstanding.pop(entry.ref, None)
-    return outstanding
