@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import AsyncIterator
 from typing import Any
@@ -124,6 +125,7 @@ class Inspecting(Opened):
             cursor = page.cursor
             if cursor is None:
                 return
+            await asyncio.sleep(0)  # where all is committed, a page does not wait for anything
 
     async def state(self, service: type | str, key: str) -> dict[str, Any]:
         """The state of a key by name, empty where nothing is set; records are dicts.
