@@ -76,11 +76,15 @@ def replace_state(
         )
     store = scheduler.store
     group = key_group(definition.name, key)
-    for suffix, _ in store.scan(Db.STATE, group):
-        if suffix not in rows:
-            store.delete(Db.STATE, group, suffix)
-    for suffix, payload in rows.items():
-        store.put(Db.STATE, group, suffix, payload)
+    try:
+        for suffix, _ in store.scan(Db.STATE, group):
+            if suffix not in rows:
+                store.delete(Db.STATE, group, suffix)
+        for suffix, payload in rows.items():
+            store.put(Db.STATE, group, suffix, payload)
+    except BaseException:
+        store.discard()  # an interrupt, say: half of it must not go with the next unit
+        raise
     store.seal()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from perdure._core._entries import Entry, Kind, describe
+from perdure._core._entries import Entry, Kind, describe, word
 from perdure._runtime._times import utc
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 WAITING_SHOWN_MAX = 1_000
 """Things waited for that one description lists; it counts them all."""
 
-_KINDS = {Kind.RUN: "step", Kind.TIMER: "timer", Kind.PROMISE_AWAIT: "promise"}
+_KINDS = {Kind.PROMISE_AWAIT: "promise"}  # where it is another word than the entry's
 # A step runs here, and ends or fails by itself; a timer is the end of waiting.
 _ENDS_BY_ITSELF = frozenset({Kind.RUN, Kind.TIMER})
 
@@ -87,7 +87,7 @@ def _waiting_on(
             next_attempt_at = utc(backoff.due_ms)
             text += f", attempt {attempt} at {next_attempt_at:%H:%M:%S} UTC after {last_failure}"
     return WaitingOn(
-        kind=_KINDS[entry.kind],
+        kind=_KINDS.get(entry.kind) or word(entry.kind),
         name=entry.name,
         text=text,
         since=utc(since_ms),
