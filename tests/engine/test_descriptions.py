@@ -165,6 +165,7 @@ async def asleep(ctx: WorkflowContext) -> None:
 
 
 async def at_once(ctx: WorkflowContext) -> int:
+    ctx.after(60)  # and nobody waits for it
     return 7
 
 

@@ -240,6 +240,7 @@ def test_no_answer_on_a_key_or_a_listing_leaves_before_its_commit(resident_place
             await until_idle(engine)
             with StalledDisk(resident_place.path) as disk:
                 adding = asyncio.create_task(engine.call(Counter.add, 1, key="k"))
+                sending = asyncio.create_task(engine.send(Gate.run, 1, key="k"))
                 await asyncio.sleep(0.01)
                 asked: list[asyncio.Task[Any]] = [
                     asyncio.create_task(engine.state(Counter, "k")),
@@ -252,8 +253,11 @@ def test_no_answer_on_a_key_or_a_listing_leaves_before_its_commit(resident_place
                 disk.release()
             assert not answered
             await adding
-            state, *_ = await asyncio.gather(*asked)
+            state, promises, page, _ = await asyncio.gather(*asked)
             assert state == {"total": 2}
+            # What is not committed when it is asked for is seen all the same.
+            assert [each.id for each in page.items] == [(await sending).id]
+            assert [each.name for each in promises] == ["go"]
 
     run(main())
 

@@ -396,12 +396,15 @@ def test_a_bad_cursor_is_refused(resident_place: Place) -> None:
                 await engine.send(Gate.run, 1, key=key)
             cursor = (await engine.invocations(limit=1)).cursor
             assert cursor is not None
-            bad: list[Any] = ["", "x", cursor[:-1], cursor + "A", cursor.upper(), "!" * 27, 7]
+            bad: list[Any] = ["", "x", cursor[:-1], cursor + "A", "!" * 27, 7]
             bad += ["é" * 27, cursor.encode(), "A" * 26 + "B"]
             for each in bad:
-                with pytest.raises(InvalidInput, match="cursor"):
+                with pytest.raises(InvalidInput, match="is no cursor; give what the page before"):
                     await engine.invocations(cursor=each)
             with pytest.raises(InvalidInput, match="is of a listing with another filter"):
                 await engine.invocations(InvocationFilter(key="a"), cursor=cursor)
+            later = InvocationFilter(created_after=datetime(2100, 1, 1, tzinfo=UTC))
+            forged = _listing.make_cursor(later.wanted, bytes(16))
+            assert (await engine.invocations(later, cursor=forged)).items == []
 
     run(main())
