@@ -37,8 +37,7 @@ from perdure import (
 from perdure._core._entries import Entry, Kind
 from perdure._ids import format_id, parse_id
 from perdure._runtime import _stacks, _waiting
-from perdure._runtime._layout import Record, TimerKey, key_group, u64
-from perdure._store import Db, Store
+from perdure._store import Store
 
 HERE = Path(__file__).name
 
@@ -101,6 +100,39 @@ def test_each_thing_waited_for_has_its_kind_name_time_and_line(place: Place) -> 
         "wait for promise",
     ]
     assert found.waiting_count == 2
+
+
+def test_calls_attachments_awakeables_and_signals_name_whom_they_wait_for(place: Place) -> None:
+    other: list[str] = []
+
+    async def body(ctx: WorkflowContext) -> None:
+        call, attached = ctx.call(Gate.run, 1, key="called"), ctx.attach(other[0], int)
+        await ctx.wait_first(call, attached, ctx.awakeable(str), ctx.signal("news", str))
+
+    async def main() -> None:
+        async with place.engine(Waits(body), Gate()) as engine:
+            attached = await engine.send(Gate.run, 1, key="attached")
+            other.append(attached.id)
+            handle = await engine.send(Waits.run, key="k")
+            await until_idle(engine)
+            found = await engine.describe(handle.id)
+            call, attachment, awakeable, signal = found.waiting_on
+            run_of_call = InvocationFilter(key="called")
+            (child,) = (await engine.invocations(run_of_call)).items
+            assert (call.kind, call.name, call.target_id) == ("call", "Gate.run/called", child.id)
+            assert str(call) == f"call 'Gate.run/called', {child.id}"
+            assert (attachment.kind, attachment.target_id) == ("attachment", attached.id)
+            assert str(attachment) == f"attachment to {attached.id}"
+            assert (awakeable.kind, str(awakeable)) == ("awakeable", f"awakeable {awakeable.name}")
+            assert (signal.kind, signal.name, str(signal)) == ("signal", "news", "signal 'news'")
+            assert found.waits_without_timeout
+            assert found.journal[call.index or 0].value == 1
+            await engine.resolve_awakeable(awakeable.name, "done")
+            await until_status(engine, handle, Status.COMPLETED)
+            for key in ("called", "attached"):
+                await engine.call(Gate.go, 1, key=key)
+
+    run(main())
 
 
 def test_a_step_that_backs_off_says_when_it_is_tried_again_and_why(place: Place) -> None:
@@ -290,6 +322,23 @@ def test_journal_entries_have_their_values_and_failures(place: Place) -> None:
     assert (timer.is_command, timer.time) == (True, long_done.time)
 
 
+def test_a_journal_entry_that_looked_for_an_invocation_has_its_id(place: Place) -> None:
+    async def body(ctx: WorkflowContext) -> None:
+        for _ in range(2):
+            ctx.send(Echo.say, 1, idempotency_key="once")
+
+    async def main() -> None:
+        async with place.engine(Waits(body), Echo()) as engine:
+            handle = await engine.send(Waits.run, key="k")
+            await handle.result()
+            journal = (await engine.describe(handle.id)).journal
+            (said,) = (await engine.invocations(InvocationFilter(service=Echo))).items
+            values = [entry.value for entry in journal if entry.kind == "look up"]
+            assert values == [None, said.id]
+
+    run(main())
+
+
 def test_a_journal_is_shown_in_parts(place: Place) -> None:
     async def body(ctx: WorkflowContext) -> None:
         for number in range(10):
@@ -406,17 +455,13 @@ def test_what_completes_while_its_journal_is_read_is_described_as_completed(
     run(main())
 
 
-# -- statuses of rows that others write -----------------------------------------------------------
+# -- before it begins -----------------------------------------------------------------------------
 
 
 def test_what_was_sent_with_a_delay_is_scheduled_and_who_waits_for_its_key_is_pending(
-    tmp_path: Path,
+    place: Place,
 ) -> None:
     clock = ManualClock()
-    due_ms = clock.now_ms() + 60_000
-
-    def record(service: str, name: str, due: int) -> Record:
-        return Record(service, "k", name, 1, 1, None, {}, 1, 0, due_ms=due)
 
     async def statuses(engine: Engine) -> dict[str, Status]:
         listed = [each async for each in engine.all_invocations(InvocationFilter(key="k"))]
@@ -425,23 +470,24 @@ def test_what_was_sent_with_a_delay_is_scheduled_and_who_waits_for_its_key_is_pe
         return {each.id: each.status for each in listed}
 
     async def main() -> None:
-        place = Place(tmp_path / "data", 10)
-        async with place.engine(Counter(), clock=clock) as engine:
-            store = scheduler_of(engine).store
-            delayed, holder, waiting, shared = (u64(0) + u64(number) for number in range(1, 5))
-            store.put(Db.INVOCATIONS, delayed, b"", record("Counter", "add", due_ms).pack())
-            store.put(Db.TIMERS, b"", TimerKey(due_ms, delayed, 0).pack(), b"")
-            for number, each in enumerate((holder, waiting), 1):
-                store.put(Db.INVOCATIONS, each, b"", record("Counter", "add", 0).pack())
-                store.put(Db.INBOX, key_group("Counter", "k"), u64(number), each)
-            store.put(Db.INVOCATIONS, shared, b"", record("Counter", "total", 0).pack())
-            store.seal()
+        counter = Counter()
+        async with place.engine(counter, clock=clock) as engine:
+            delayed = await engine.send(Counter.add, 1, key="k", delay=60)
+            holder = await engine.send(Counter.hold, key="k")
+            waiting = await engine.send(Counter.add, 1, key="k")
+            await counter.holding.wait()
             assert await statuses(engine) == {
-                format_id(delayed): Status.SCHEDULED,
-                format_id(holder): Status.SUSPENDED,
-                format_id(waiting): Status.PENDING,
-                format_id(shared): Status.SUSPENDED,
+                delayed.id: Status.SCHEDULED,
+                holder.id: Status.RUNNING,
+                waiting.id: Status.PENDING,
             }
+            pending = InvocationFilter(status=["pending", "scheduled"])
+            listed = [each.id async for each in engine.all_invocations(pending)]
+            assert listed == [delayed.id, waiting.id]
+            counter.let_go.set()
+            await until_status(engine, waiting, Status.COMPLETED)
+            clock.advance(60)
+            await until_status(engine, delayed, Status.COMPLETED)
 
     run(main())
 

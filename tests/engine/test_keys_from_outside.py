@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from engine_support import Place, run, scheduler_of, until_idle, until_status
+from engine_support import Place, run, until_idle, until_status
 from introspection_support import Counter, Echo, Gate
 from stalled_disk import StalledDisk
 
@@ -25,8 +25,6 @@ from perdure import (
     WorkflowSharedContext,
     handler,
 )
-from perdure._runtime._layout import key_group, u64
-from perdure._store import Db
 
 
 @dataclass
@@ -117,38 +115,26 @@ def test_the_state_of_a_workflow_can_be_set_before_run_and_after_it_not_while_it
     run(main())
 
 
-def test_the_state_of_an_object_is_not_set_while_an_exclusive_handler_runs(
-    resident_place: Place,
+def test_the_state_of_an_object_is_not_set_while_an_exclusive_handler_has_its_key(
+    place: Place,
 ) -> None:
     async def main() -> None:
         counter = Counter()
-        async with resident_place.engine(counter) as engine:
+        async with place.engine(counter) as engine:
             held = await engine.send(Counter.hold, key="k")
             await counter.holding.wait()
             with pytest.raises(Conflict, match=f"{held.id} of Counter 'k' has not completed"):
                 await engine.set_state(Counter, "k", {"total": 1})
             await engine.set_state(Counter, "other", {"total": 1})
+            calling = asyncio.create_task(engine.call(Counter.add, 1, key="new"))
+            await asyncio.sleep(0)  # it has the key, and no row yet
+            with pytest.raises(Conflict, match="of Counter 'new' has not completed"):
+                await engine.set_state(Counter, "new", {"total": 1})
+            assert await calling == 1
             counter.let_go.set()
             await until_status(engine, held, Status.COMPLETED)
             await engine.set_state(Counter, "k", {"total": 1})
             assert await engine.call(Counter.total, key="k") == 1
-
-    run(main())
-
-
-def test_the_state_of_an_object_is_not_set_while_an_invocation_has_its_key(
-    resident_place: Place,
-) -> None:
-    async def main() -> None:
-        async with resident_place.engine(Counter()) as engine:
-            store = scheduler_of(engine).store
-            store.put(Db.INBOX, key_group("Counter", "k"), u64(1), bytes(16))
-            store.seal()
-            with pytest.raises(Conflict, match="inv_00000000000000000000000000 of Counter 'k'"):
-                await engine.set_state(Counter, "k", {})
-            store.delete(Db.INBOX, key_group("Counter", "k"), u64(1))
-            store.seal()
-            await engine.set_state(Counter, "k", {})
 
     run(main())
 

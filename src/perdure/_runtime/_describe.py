@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from perdure._core._entries import Entry
 from perdure._ids import InvocationId, created_at_ms, format_id
 from perdure._runtime._layout import Record
-from perdure._runtime._outstanding import follow
+from perdure._runtime._outstanding import Outstanding, follow
 from perdure._runtime._shown import JournalEntry, shown_entry
 from perdure._runtime._slices import Slices
 from perdure._runtime._stacks import Frame, frames_at, frames_in_memory
@@ -96,7 +96,7 @@ class _Reading:
       length: Entries read.
     """
 
-    outstanding: dict[int, Entry] = field(default_factory=dict)
+    outstanding: dict[int, Outstanding] = field(default_factory=dict)
     since_ms: dict[int, int] = field(default_factory=dict)
     shown: list[JournalEntry] = field(default_factory=list)
     length: int = 0
@@ -183,7 +183,7 @@ async def _read(
     ):
         for first_index, entries in page:
             time_ms = entries[0].time_ms  # each chunk begins with a notification
-            follow(reading.outstanding, enumerate(entries, first_index))
+            follow(reading.outstanding, invocation_id, enumerate(entries, first_index))
             for index in reversed(reading.outstanding):
                 if index < first_index:
                     break

@@ -14,7 +14,7 @@ from perdure._runtime._slices import Slices
 from perdure._store import Db, next_prefix
 from perdure.errors import Conflict, InvalidInput, TerminalError
 from perdure.serde import UNTYPED, Serde, decode_failure, serde_for
-from perdure.service import HandlerKind, ServiceDefinition, ServiceKind
+from perdure.service import ServiceDefinition, ServiceKind
 
 if TYPE_CHECKING:
     from perdure._runtime._scheduler import Scheduler
@@ -95,14 +95,7 @@ def _writer_of(scheduler: Scheduler, definition: ServiceDefinition, key: str) ->
         if run is None or scheduler.answers.record(run) is None:
             return None
         return run if scheduler.store.get(Db.OUTPUTS, run, b"") is None else None
-    group = key_group(definition.name, key)
-    first = scheduler.store.scan(Db.INBOX, group, limit=1)
-    if first:
-        return first[0][1]
-    for instance in scheduler.residents.by_id.values():  # one admitted now has no row yet
-        if instance.group == group and instance.definition.kind is HandlerKind.EXCLUSIVE:
-            return instance.id
-    return None
+    return scheduler.ledger.inboxes.holder(key_group(definition.name, key))
 
 
 async def read_promises(scheduler: Scheduler, service: str, key: str) -> list[PromiseInfo]:

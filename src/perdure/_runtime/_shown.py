@@ -15,6 +15,7 @@ from perdure._core._entries import (
     describe,
     word,
 )
+from perdure._ids import format_id
 from perdure._runtime._handlers import show_payload
 from perdure._runtime._sites import SiteTable
 from perdure._runtime._times import utc
@@ -25,6 +26,7 @@ VALUE_SHOWN_BYTES_MAX = 65_536
 """Of a value in a journal, encoded; a longer one is told by its size: decoding it takes long."""
 
 _TEXT_SHOWN_MAX = 200
+_REJECTIONS = frozenset({Kind.PROMISE_REJECT, Kind.AWAKEABLE_REJECT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ class JournalEntry:
 def shown_entry(sites: SiteTable, index: int, time_ms: int, entry: Entry) -> JournalEntry:
     """*entry* as it is shown; *time_ms*: of its activation."""
     kind = entry.kind
-    has_value, value, failure, text = False, None, None, ""
+    has_value, failure, text = False, None, ""
+    value: Any = None
     payload = entry.payload
     if kind == Kind.TIMER:
         text = f" due {utc(entry.time_ms):%Y-%m-%d %H:%M:%S}"
@@ -72,7 +75,10 @@ def shown_entry(sites: SiteTable, index: int, time_ms: int, entry: Entry) -> Jou
         text = f": {int.from_bytes(payload[16:], 'big')} bytes"
     elif kind == Kind.STATE_KEYS:
         has_value, value = True, decode_names(payload)
-    elif entry.flags & Flag.FAILED or kind == Kind.PROMISE_REJECT:
+    elif kind == Kind.LOOK_UP:
+        has_value, value = True, format_id(payload)
+        text = f": {value}"
+    elif entry.flags & Flag.FAILED or kind in _REJECTIONS:
         failure = decode_failure(payload)
         text = f" failed: {failure} (code {failure.code})"
     elif len(payload) > VALUE_SHOWN_BYTES_MAX:
@@ -90,9 +96,7 @@ def shown_entry(sites: SiteTable, index: int, time_ms: int, entry: Entry) -> Jou
         text=describe(entry) + text,
         site=sites.text(entry.site),
         is_command=is_command,
-        answers=entry.ref
-        if kind == Kind.CANCEL or (not is_command and kind != Kind.START)
-        else None,
+        answers=None if kind == Kind.START else entry.ref or None,
         has_value=has_value,
         value=value,
         failure=failure,

@@ -60,11 +60,11 @@ def _is_scheduled(scheduler: Scheduler, invocation_id: bytes, record: Record) ->
 
 
 def _waits_for_its_key(scheduler: Scheduler, invocation_id: bytes, record: Record) -> bool:
-    """Whether another invocation holds its key: the first in the key's inbox does."""
+    """Whether another invocation has the key that it needs."""
     if scheduler.registry.handler(record).kind is not HandlerKind.EXCLUSIVE:
         return False
-    first = scheduler.store.scan(Db.INBOX, key_group(record.service, record.key), limit=1)
-    return bool(first) and first[0][1] != invocation_id
+    holder = scheduler.ledger.inboxes.holder(key_group(record.service, record.key))
+    return holder not in (None, invocation_id)
 
 
 def last_backoff(scheduler: Scheduler, invocation_id: bytes) -> Backoff | None:
