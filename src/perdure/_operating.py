@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 from perdure._binding import bind_key
 from perdure._calling import awakeable_is_over
+from perdure._handles import Accepted, InvocationHandle
 from perdure._ids import InvocationId, format_id, parse_awakeable, parse_id
 from perdure._limits import check_name
 from perdure._opened import Opened
 from perdure._runtime._keyed import encode_state, replace_state
 from perdure._runtime._scheduler import Scheduler
 from perdure._runtime._status import Status, status_of
-from perdure.errors import Conflict, TerminalError
+from perdure.errors import Conflict, InvalidInput, NotFound, PerdureError, TerminalError
 from perdure.futures import failure_of
 from perdure.serde import UNTYPED, encode_failure, serde_for
+from perdure.service import HandlerKind
 
 
 class Operating(Opened):
@@ -113,6 +116,50 @@ class Operating(Opened):
             replace_state(scheduler, definition, key, rows)
         finally:
             await scheduler.answers.committed()
+
+    async def restart(self, invocation_id: str, *, from_entry: int = 0) -> InvocationHandle[Any]:
+        """Begin a completed invocation anew, as another one; the handle is of that.
+
+        It has the same handler, key, argument and headers, and no idempotency key.
+
+        Args:
+          from_entry: What the journal has before this entry is taken over, as far as it ends with
+            a whole activation; steps and calls in it do not happen again. 0: nothing is.
+
+        Raises:
+          Conflict: It has not completed, or it is a workflow's ``run``, whose key has to be purged
+            first; or before *from_entry* it waits for something that only itself could get.
+          InvalidInput: The journal has no such entry, or is not kept.
+          NotFound: There is none with this id, or it is not kept.
+        """
+        scheduler, raw = self._open_scheduler(), parse_id(invocation_id)
+        if type(from_entry) is not int or from_entry < 0:
+            raise InvalidInput(f"from_entry: expected a whole number from 0, got {from_entry!r}")
+        await scheduler.room()
+        await scheduler.answers.committed()  # the journal is read as committed
+        accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            unfinished = _is_unfinished(scheduler, raw)
+            record = scheduler.answers.record(raw)
+            if record is None:
+                raise NotFound(f"{invocation_id} is not kept")
+            if unfinished:
+                raise Conflict(f"{invocation_id} has not completed: cancel it, or wait for its end")
+            if not scheduler.registry.is_registered(record):
+                raise Conflict(f"{invocation_id}: {scheduler.registry.why_blocked(record)}")
+            definition = scheduler.registry.handler(record)
+            if definition.kind is HandlerKind.RUN:
+                raise Conflict(
+                    f"run of {record.service} runs once for key {record.key!r}; purge "
+                    f"{invocation_id} first, then send to that key again"
+                )
+            new_id = scheduler.interventions.restart(raw, from_entry, accepted)
+        except PerdureError:
+            await scheduler.answers.committed()
+            raise
+        await accepted
+        serde = definition.result_serde
+        return InvocationHandle(self._results, InvocationId(new_id), Accepted.NEW, serde)
 
     # -- what a handler waits for ---------------------------------------------------------------
 

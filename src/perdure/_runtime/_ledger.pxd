@@ -14,6 +14,7 @@ cdef class Ledger:
     cdef readonly object backoffs
     cdef readonly object inboxes
     cdef readonly object exchange
+    cdef readonly object promises
     cdef public object residents
 
     cpdef accept(self, Instance instance, bint ready=*)

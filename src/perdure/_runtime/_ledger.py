@@ -21,21 +21,21 @@ from perdure._runtime._inboxes import Inboxes
 from perdure._runtime._instance import ADMITTED, LIVE, Delivery, Instance, Kept
 from perdure._runtime._layout import (
     Output,
+    Record,
     TimerKey,
     idempotency_target,
+    key_group,
     pack_entry,
-    pack_promise,
     promise_waiters,
     run_target,
     target_digest,
     u32,
     u64,
     unpack_entry,
-    unpack_promise,
-    unpack_waiter,
     waiter,
 )
-from perdure._runtime._outstanding import Outstanding
+from perdure._runtime._outstanding import Outstanding, outstanding_in
+from perdure._runtime._promises import Promises
 from perdure._runtime._sites import SiteTable
 from perdure._runtime._timers import Timers
 from perdure._store import Db, Store
@@ -65,6 +65,7 @@ class Ledger:
       backoffs: The rows of failed attempts.
       inboxes: Who has, and who waits for, the keys of objects.
       exchange: The rows of what goes between invocations.
+      promises: The rows of promises and of who waits for them.
       residents: The instances in memory, which others own.
     """
 
@@ -75,6 +76,7 @@ class Ledger:
         self.backoffs = Backoffs(store, timers)
         self.inboxes = Inboxes(store)
         self.exchange = Exchange(store, self)
+        self.promises = Promises(store, self)
         self.residents: dict[bytes, Instance] = {}
 
     # -- outside events ---------------------------------------------------------------------
@@ -95,6 +97,19 @@ class Ledger:
             if ready and self.inboxes.waits(instance.group, instance.id):
                 return
         self.set_ready(instance, ready)
+
+    def copied(self, instance: Instance, journal: list[tuple[int, list[Entry]]]) -> None:
+        """The rows of an invocation that goes on from another's *journal*."""
+        rows: list[tuple[int, Entry]] = []
+        for first_index, entries in journal:
+            self._store.put_journal(instance.id, first_index, entries)
+            rows += enumerate(entries, first_index)
+        if instance.is_exclusive:
+            self.inboxes.join(instance.group, instance.id)
+        self.accept(instance, True)
+        for index, (entry, _) in outstanding_in(instance.id, rows).items():
+            if entry.kind == Kind.TIMER:
+                self._timers.put(TimerKey(entry.time_ms, instance.id, index))
 
     def begin_delayed(self, instance: Instance, timer: TimerKey) -> bool:
         """The delay of a send is over; whether it has all it needs to begin."""
@@ -139,26 +154,16 @@ class Ledger:
         self._timers.delete(timer)
 
     def is_held(self, invocation_id: bytes) -> bool:
-        """Whether it is paused or its attempt backs off: nothing is delivered to it now."""
-        return self._store.get(
-            Db.PAUSED, invocation_id, b""
-        ) is not None or self.backoffs.holds_attempt(invocation_id)
-
-    def complete_promise(
-        self, group: bytes, name: str, payload: bytes, failed: bool
-    ) -> list[bytes]:
-        """Complete a promise and notify whoever waits for it; their ids."""
-        store = self._store
-        store.put(Db.PROMISES, group, name.encode(), pack_promise(payload, failed))
-        flags = Flag.FAILED if failed else 0
-        waiters = promise_waiters(group, name)
-        notified: list[bytes] = []
-        for suffix, _ in store.scan(Db.WAITERS, waiters):
-            store.delete(Db.WAITERS, waiters, suffix)
-            invocation_id, index = unpack_waiter(suffix)
-            self.notify(invocation_id, Entry(Kind.PROMISE_DONE, index, name, payload, 0, 0, flags))
-            notified.append(invocation_id)
-        return notified
+        """Whether nothing is delivered to it now: paused, backing off, or waiting for its key."""
+        if self._store.get(Db.PAUSED, invocation_id, b"") is not None:
+            return True
+        if self.backoffs.holds_attempt(invocation_id):
+            return True
+        value = self._store.get(Db.INVOCATIONS, invocation_id, b"")
+        if value is None:
+            return False
+        record = Record.unpack(value)
+        return self.inboxes.waits(key_group(record.service, record.key), invocation_id)
 
     def pending(self, invocation_id: bytes) -> list[Delivery]:
         """What waits for delivery, in arrival order."""
@@ -230,7 +235,7 @@ class Ledger:
         if kind == Kind.TIMER:
             self._timers.put(TimerKey(entry.time_ms, instance.id, index))
         elif kind == Kind.PROMISE_AWAIT:
-            self._await_promise(instance, index, entry.name, result)
+            self.promises.wait(instance, index, entry.name, result)
         elif kind == Kind.STATE_SET:
             assert entry.payload is not None
             store.put(Db.STATE, instance.group, entry.name.encode(), entry.payload)
@@ -243,27 +248,8 @@ class Ledger:
             self.exchange.effect(instance, index, entry, result)
         elif kind in _COMPLETIONS and not entry.flags & Flag.REFUSED:
             assert entry.payload is not None
-            for notified in self.complete_promise(
-                instance.group, entry.name, entry.payload, kind == Kind.PROMISE_REJECT
-            ):
-                result.notified = _added(result.notified, notified)
-
-    def _await_promise(
-        self, instance: Instance, index: int, name: str, result: Consequences
-    ) -> None:
-        value = self._store.get(Db.PROMISES, instance.group, name.encode())
-        if value is None:
-            self._store.put(
-                Db.WAITERS,
-                promise_waiters(instance.group, name),
-                waiter(instance.id, index),
-                b"",
-            )
-        elif index in instance.machine.outstanding:
-            payload, failed = unpack_promise(value)
-            flags = Flag.FAILED if failed else 0
-            self.notify(instance.id, Entry(Kind.PROMISE_DONE, index, name, payload, 0, 0, flags))
-            result.notified = _added(result.notified, instance.id)
+            failed = kind == Kind.PROMISE_REJECT
+            self.promises.complete(instance.group, entry.name, entry.payload, failed, result)
 
     def _end(self, instance: Instance, operation: Operation, result: Consequences) -> None:
         """The rows by which the world would have answered *operation*."""

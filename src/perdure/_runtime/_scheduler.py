@@ -99,7 +99,7 @@ class Scheduler:
         self._threads = StepThreads(step_threads)
         self.runner = StepRunner(loop, self._threads, self.pump.step_succeeded, self._step_failed)
         self._loop = loop
-        self._ids = ids
+        self.ids = ids
         self._releasing = False  # a further release is due on the host's loop
         self._starting: dict[bytes, Instance] = {}  # by target, rows not written yet
         self._room = asyncio.Event()
@@ -279,7 +279,16 @@ class Scheduler:
             idempotency_key=idempotency_key,
             due_ms=0 if delay_ms is None else now_ms + delay_ms,
         )
-        instance = self.residents.make(self._ids.next(), record, ADMITTED)
+        return self.begin(record, accepted, answer)
+
+    def begin(
+        self,
+        record: Record,
+        accepted: asyncio.Future[None] | None,
+        answer: asyncio.Future[Output] | None = None,
+    ) -> Instance:
+        """Begin the invocation that *record* describes."""
+        instance = self.residents.make(self.ids.next(), record, ADMITTED)
         instance.backlog.append(Delivery(START))
         instance.fresh = True
         instance.accepted = accepted
