@@ -1,8 +1,15 @@
 """Durable execution for asyncio: an await that outlives the process."""
 
 from perdure._handles import Accepted, InvocationHandle
-from perdure._runtime._describe import Description, JournalEntry, Status
+from perdure._runtime._describe import Description
+from perdure._runtime._filter import InvocationFilter
+from perdure._runtime._keyed import PromiseInfo
+from perdure._runtime._listing import InvocationPage, InvocationSummary
+from perdure._runtime._shown import JournalEntry
+from perdure._runtime._stacks import Frame
+from perdure._runtime._status import Status
 from perdure._runtime._steps import step_token
+from perdure._runtime._waiting import WaitingOn
 from perdure.context import (
     Context,
     ObjectContext,
@@ -61,11 +68,15 @@ __all__ = [
     "DurableFuture",
     "DurablePromise",
     "Engine",
+    "Frame",
     "HandlerStalled",
     "InternalError",
     "InvalidInput",
+    "InvocationFilter",
     "InvocationHandle",
+    "InvocationPage",
     "InvocationRef",
+    "InvocationSummary",
     "JournalEntry",
     "Killed",
     "NondeterminismError",
@@ -76,6 +87,7 @@ __all__ = [
     "ObjectSharedContext",
     "Pending",
     "PerdureError",
+    "PromiseInfo",
     "PromiseNameError",
     "Request",
     "RetryPolicy",
@@ -89,6 +101,7 @@ __all__ = [
     "TerminalError",
     "Timer",
     "VirtualObject",
+    "WaitingOn",
     "Workflow",
     "WorkflowContext",
     "WorkflowSharedContext",

@@ -16,6 +16,7 @@ from perdure.service import (
     ServiceKind,
     definition_of,
     resolve,
+    service_name,
 )
 
 Services = Mapping[str, tuple[ServiceDefinition, Any]]
@@ -51,17 +52,13 @@ def bind(
     services: Services, handler: Any, arg: Any, key: str | None
 ) -> tuple[HandlerDefinition, str, bytes | None]:
     """The handler meant, its key ('' for services) and its argument, checked and encoded."""
-    service_name, name = resolve(handler)
-    registered = services.get(service_name)
-    if registered is None:
-        known = known_names(service_name, services)
-        raise NotFound(f"service {service_name!r} is not registered here; there are: {known}")
-    service = registered[0]
+    of, name = resolve(handler)
+    service = registered_service(services, of)
     definition = service.handlers.get(name)
     if definition is None:
         known = known_names(name, service.handlers)
-        raise NotFound(f"service {service_name!r} has no handler {name!r}; it has: {known}")
-    target = f"{service_name}.{name}"
+        raise NotFound(f"service {of!r} has no handler {name!r}; it has: {known}")
+    target = f"{of}.{name}"
     if service.kind is ServiceKind.SERVICE:
         if key is not None:
             raise InvalidInput(f"{target} is a service's handler and takes no key")
@@ -72,6 +69,33 @@ def bind(
         raise InvalidInput(f"{target}: the key must be a str, not {type(key).__name__}")
     check_key(key, f"key of {target}")
     return definition, key, _encode_argument(definition, arg, target)
+
+
+def bind_key(services: Services, service: Any, key: Any) -> tuple[ServiceDefinition, str]:
+    """The keyed service meant, given as its class or by name, and its key, checked.
+
+    Raises:
+      InvalidInput: It is no service, or has no keys; *key* is none.
+      NotFound: It is not registered here.
+    """
+    definition = registered_service(services, service_name(service))
+    if definition.kind is ServiceKind.SERVICE:
+        raise InvalidInput(f"{definition.name} is a service without keys, and has no state")
+    check_key(key, f"key of {definition.name}")
+    return definition, key
+
+
+def registered_service(services: Services, name: str) -> ServiceDefinition:
+    """The service of that name.
+
+    Raises:
+      NotFound: There is none here.
+    """
+    registered = services.get(name)
+    if registered is None:
+        known = known_names(name, services)
+        raise NotFound(f"service {name!r} is not registered here; there are: {known}")
+    return registered[0]
 
 
 def known_names(name: str, names: Iterable[str]) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
+from perdure._binding import bind_key
 from perdure._calling import awakeable_is_over
 from perdure._handles import Accepted, InvocationHandle
 from perdure._ids import InvocationId, format_id, parse_awakeable, parse_id
 from perdure._limits import check_name
 from perdure._opened import Opened
-from perdure._runtime._describe import Status, status_of
+from perdure._runtime._keyed import encode_state, replace_state
 from perdure._runtime._scheduler import Scheduler
+from perdure._runtime._status import Status, status_of
 from perdure.errors import Conflict, InvalidInput, NotFound, PerdureError, TerminalError
 from perdure.futures import failure_of
 from perdure.serde import UNTYPED, encode_failure, serde_for
@@ -66,7 +69,8 @@ class Operating(Opened):
         try:
             if not _is_unfinished(scheduler, raw):
                 return False
-            status = status_of(scheduler, raw)
+            record = scheduler.answers.record(raw)  # None: it is in memory only, and waits its turn
+            status = Status.PENDING if record is None else status_of(scheduler, raw, record)
             if status in (Status.SCHEDULED, Status.PENDING):
                 raise Conflict(
                     f"{invocation_id} is {status}: it has not begun, so there is nothing to pause; "
@@ -86,6 +90,32 @@ class Operating(Opened):
           NotFound: There is none with this id.
         """
         return await self._results.resume(parse_id(invocation_id))
+
+    async def set_state(self, service: type | str, key: str, state: Mapping[str, Any]) -> None:
+        """Replace the whole state of a key: names that *state* does not have are cleared.
+
+        Only while no handler may write it: a workflow's ``run`` has not begun or has completed,
+        no exclusive handler of an object has the key. Returns when it is durable.
+
+        Args:
+          service: The class of a workflow or an object, or its name.
+          key: The key.
+          state: Values by name, encoded as ``ctx.set`` does; empty: clear all.
+
+        Raises:
+          Conflict: An unfinished invocation may write this state.
+          InvalidInput: It is no service with keys, *key* is no key, or a name or a value of
+            *state* can not be stored.
+          NotFound: The service is not registered here.
+        """
+        scheduler = self._open_scheduler()
+        definition, key = bind_key(self._services, service, key)
+        rows = encode_state(state)
+        await scheduler.room()
+        try:
+            replace_state(scheduler, definition, key, rows)
+        finally:
+            await scheduler.answers.committed()
 
     async def restart(self, invocation_id: str, *, from_entry: int = 0) -> InvocationHandle[Any]:
         """Begin a completed invocation anew, as another one; the handle is of that.

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from perdure._ids import InvocationId, format_id
-from perdure._runtime._describe import Description, describe_invocation
 from perdure._runtime._layout import Output
 from perdure._runtime._scheduler import Scheduler
 from perdure.errors import InvalidInput, NotFound, NotReady
 from perdure.serde import Serde, decode_failure, serde_for
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Results:
@@ -57,14 +57,14 @@ class Results:
             raise NotReady(f"{format_id(invocation_id)} exists but has not completed yet")
         return output
 
-    async def describe(self, invocation_id: InvocationId) -> Description:
-        """What there is to say of an invocation, or NotFound."""
+    async def look(self, read: Callable[[Scheduler], Awaitable[T]]) -> T:
+        """What *read* finds; it reads rows as committed, and others as of now."""
         scheduler = self._scheduler()
-        await scheduler.answers.committed()  # the journal is read as committed
+        await scheduler.answers.committed()  # what there is by now is committed
         try:
-            return describe_invocation(scheduler, invocation_id)
+            return await read(scheduler)
         finally:
-            await scheduler.answers.committed()  # the rest as of now
+            await scheduler.answers.committed()
 
     async def cancel(self, invocation_id: InvocationId) -> bool:
         """Ask an invocation to end; False if it has ended, NotFound without one."""

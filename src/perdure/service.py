@@ -26,7 +26,7 @@ from perdure._definitions import (
     definition_of,
 )
 from perdure._signatures import Place, defining_frame, plain_function
-from perdure.errors import InvalidInput
+from perdure.errors import DefinitionError, InvalidInput
 from perdure.retry import RetryPolicy
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "handler",
     "reference_of",
     "resolve",
+    "service_name",
 ]
 
 # Any, in this module: handlers are any callables, and take and return any storable values.
@@ -195,3 +196,19 @@ def resolve(handler: Callable[..., Any] | HandlerReference | str) -> tuple[str, 
     if reference.service.abstract:
         raise InvalidInput(f"{reference!r} is a handler of an abstract class; name a subclass's")
     return reference.definition.service, reference.definition.name
+
+
+def service_name(service: object) -> str:
+    """The name of a service given as its class or by name.
+
+    Raises:
+      InvalidInput: It is neither.
+    """
+    if isinstance(service, str) and service:
+        return service
+    if isinstance(service, type):
+        try:
+            return definition_of(service).name
+        except DefinitionError as error:
+            raise InvalidInput(str(error)) from error
+    raise InvalidInput(f"a service is given as its class or by name, not as {service!r:.100}")

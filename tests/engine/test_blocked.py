@@ -77,8 +77,8 @@ def test_it_is_blocked_and_describe_says_why(
         async with resident_place.engine(here()) as engine:
             description = await engine.describe(handle.id)
             assert description.status is Status.BLOCKED
-            assert description.waiting_on[0] == why
-            assert "promise 'paid'" in description.waiting_on
+            assert str(description.waiting_on[0]) == why
+            assert "promise 'paid'" in [str(each) for each in description.waiting_on]
 
     run(main())
 
@@ -92,7 +92,7 @@ def test_a_handler_that_is_gone_blocks_its_invocations_alone(resident_place: Pla
         async with resident_place.engine(order_of_version(1, without=("watch",))()) as engine:
             description = await engine.describe(watches.id)
             assert description.status is Status.BLOCKED
-            assert description.waiting_on[0] == "service 'Order' has no handler 'watch' here"
+            assert str(description.waiting_on[0]) == "service 'Order' has no handler 'watch' here"
             assert (await engine.describe(runs.id)).status is Status.SUSPENDED
             await engine.call("Order.pay", key="k")
             assert await engine.attach(runs.id) == "paid"

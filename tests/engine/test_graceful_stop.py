@@ -353,8 +353,16 @@ def test_what_was_sent_right_before_the_end_is_acknowledged(place: Place) -> Non
         lambda engine: engine.output("inv_06d3pdls0000f7hnf6snuijs2k"),
         lambda engine: engine.describe("inv_06d3pdls0000f7hnf6snuijs2k"),
         lambda engine: engine.resume("inv_06d3pdls0000f7hnf6snuijs2k"),
+        lambda engine: engine.invocations(),
+        lambda engine: anext(engine.all_invocations()),
+        lambda engine: engine.state(Work, "k"),
+        lambda engine: engine.set_state(Work, "k", {}),
+        lambda engine: engine.promises(Work, "k"),
     ],
-    ids=["call", "send", "submit", "attach", "output", "describe", "resume"],
+    ids=[
+        *("call", "send", "submit", "attach", "output", "describe", "resume", "invocations"),
+        *("all_invocations", "state", "set_state", "promises"),
+    ],
 )
 def test_an_engine_used_before_and_after_says_so(
     resident_place: Place, use: Callable[[Engine], Awaitable[Any]]

@@ -134,7 +134,7 @@ def test_wait_for_that_is_in_time_ends_its_timer(place: Place) -> None:
             await until_idle(engine)
             clock.advance(1)
             await until_idle(engine)
-            return (await engine.describe(handle.id)).waiting_on
+            return [str(each) for each in (await engine.describe(handle.id)).waiting_on]
 
     assert run(main()) == ["promise 'a'"]
 

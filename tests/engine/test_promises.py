@@ -194,7 +194,9 @@ def test_keys_do_not_share_promises(place: Place) -> None:
             await engine.call(Gate.resolve, 1, key="a")
             assert await a.result() == 1
             assert (await engine.describe(b.id)).status is Status.SUSPENDED
-            assert (await engine.describe(b.id)).waiting_on == ["promise 'gate'"]
+            assert [str(each) for each in (await engine.describe(b.id)).waiting_on] == [
+                "promise 'gate'"
+            ]
 
     run(main())
 

@@ -273,7 +273,7 @@ def test_the_back_off_of_a_step_survives_a_restart(place: Place) -> None:
         async with place.engine(Flaky(), clock=clock, default_retry=policy) as engine:
             handle = await engine.send(Flaky.run, key="k")
             await until_status(engine, handle, Status.BACKING_OFF)
-            assert "attempt 2 at" in (await engine.describe(handle.id)).waiting_on[0]
+            assert "attempt 2 at" in str((await engine.describe(handle.id)).waiting_on[0])
         clock.advance(59)
         async with place.engine(Flaky(), clock=clock, default_retry=policy) as engine:
             await until_idle(engine)

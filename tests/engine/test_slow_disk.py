@@ -21,7 +21,7 @@ from perdure import (
     WorkflowSharedContext,
     handler,
 )
-from perdure import _results as results_module
+from perdure import _inspecting as inspecting_module
 from perdure._ids import format_id
 from perdure._runtime._scheduler import Scheduler
 from perdure._store import Db, _store
@@ -205,13 +205,13 @@ def test_a_description_waits_for_the_commit_of_what_it_shows(
 ) -> None:
     disk = StalledDisk(resident_place.path)
 
-    def describe(scheduler: Scheduler, invocation_id: bytes) -> Any:
+    async def describe(scheduler: Scheduler, **asked: Any) -> Any:
         disk.__enter__()
         scheduler.store.put(Db.STATE, b"group", b"name", b"seen")
         scheduler.store.seal()
         return "described"
 
-    monkeypatch.setattr(results_module, "describe_invocation", describe)
+    monkeypatch.setattr(inspecting_module, "describe_invocation", describe)
 
     async def main() -> None:
         async with resident_place.engine(Keep()) as engine:

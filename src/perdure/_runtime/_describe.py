@@ -2,59 +2,35 @@
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from perdure._core._entries import FIRST_COMMAND, Entry, Flag, Kind, describe, word
-from perdure._ids import format_id
-from perdure._runtime._handlers import show_payload
-from perdure._runtime._layout import Backoff, TimerKey, key_group
-from perdure._runtime._outstanding import outstanding_in
-from perdure._store import Db
-from perdure.errors import NotFound
-from perdure.serde import decode_failure
+from perdure._core._entries import Entry
+from perdure._ids import InvocationId, created_at_ms, format_id
+from perdure._runtime._layout import Record
+from perdure._runtime._outstanding import Outstanding, follow
+from perdure._runtime._shown import JournalEntry, shown_entry
+from perdure._runtime._slices import Slices
+from perdure._runtime._stacks import Frame, frames_at, frames_in_memory
+from perdure._runtime._status import Status, last_backoff, status_of
+from perdure._runtime._times import utc
+from perdure._runtime._waiting import (
+    WaitingOn,
+    registration,
+    waiting_on,
+    waits_without_timeout,
+)
+from perdure.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from perdure._runtime._scheduler import Scheduler
 
+ENTRIES_SHOWN_MAX = 100_000
+"""Of a journal, in one description."""
 
-class Status(enum.StrEnum):
-    """Where an invocation stands."""
-
-    SCHEDULED = "scheduled"
-    PENDING = "pending"
-    READY = "ready"
-    RUNNING = "running"
-    SUSPENDED = "suspended"
-    BACKING_OFF = "backing-off"
-    PAUSED = "paused"
-    BLOCKED = "blocked"
-    COMPLETED = "completed"
-
-
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
-    """One entry of a journal, for people.
-
-    Attributes:
-      index: Position, from 0.
-      time: When its activation was delivered.
-      kind: A term such as ``step`` or ``timer fired``.
-      name: Of the step, promise or state; may be empty.
-      text: Kind, name and value in one line.
-      site: ``file:line in function`` of the command, or empty.
-      is_command: The handler asked for it; else the world answered.
-    """
-
-    index: int
-    time: datetime
-    kind: str
-    name: str
-    text: str
-    site: str
-    is_command: bool
+_PAGE_BYTES = 32 * 1024
+"""Of a journal, read at a time: decoding it takes about a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +38,17 @@ class Description:
     """One invocation, as ``engine.describe`` shows it.
 
     Attributes:
-      waiting_on: What could make it go on, one line each; first why it is blocked, if it is.
-      last_failure: Of the attempt or step that failed last and has not succeeded since, or None.
       attempt: Number of the current attempt.
-      journal: Its entries; empty where ``journal_kept`` is false and it has completed.
+      waiting_on: What could make it go on, ``str()`` of each is a line; first why it is blocked,
+        if it is. At most 1,000 of them; ``waiting_count`` is how many there are.
+      waits_without_timeout: It waits for a promise, say, and no timer is outstanding beside it: if
+        nobody acts, it waits for ever. Steps do not count, for they end or fail by themselves.
+      await_stack: Where its handler and the tasks of it wait, at most 1,000 frames. Of one that is
+        not in memory, the lines that issued what it waits for.
+      last_failure: Of the attempt or step that failed last and has not succeeded since, or None.
+      journal: The entries asked for; empty where ``journal_kept`` is false and it has completed.
+      journal_length: How many entries there are.
+      journal_next: Where to go on, as ``journal_from``; None after the last entry.
     """
 
     id: str
@@ -77,40 +60,75 @@ class Description:
     created_at: datetime
     completed_at: datetime | None
     attempt: int
-    waiting_on: list[str]
+    waiting_on: list[WaitingOn]
+    waiting_count: int
+    waits_without_timeout: bool
+    await_stack: list[Frame]
     last_failure: str | None
     journal: list[JournalEntry]
+    journal_length: int
+    journal_next: int | None
     journal_kept: bool
 
     def timeline(self) -> str:
         """The journal as text, a line an entry."""
-        if not self.journal:
+        if not self.journal_kept:
             return "(journal not kept)"
-        return "\n".join(
+        lines = [
             f"{entry.index:>5}  {entry.time:%Y-%m-%d %H:%M:%S}.{entry.time.microsecond // 1000:03}"
             f"  {'  ' if entry.is_command else '<-'} {entry.text}"
             for entry in self.journal
-        )
+        ]
+        if self.journal_next is not None:
+            more = self.journal_length - self.journal_next
+            lines.append(f"       … {more} more, from entry {self.journal_next}")
+        return "\n".join(lines)
 
 
-def describe_invocation(scheduler: Scheduler, invocation_id: bytes) -> Description:
-    """What the store, as committed, says of an invocation."""
-    store = scheduler.store
-    record = scheduler.answers.record(invocation_id)
-    if record is None:
-        raise NotFound(f"there is no invocation {format_id(invocation_id)}")
-    rows: list[tuple[int, Entry]] = []
-    position = 0
-    while page := store.journal(invocation_id, position, Entry):
-        for first_index, entries in page:
-            rows += list(enumerate(entries, first_index))
-        position = rows[-1][0] + 1
+@dataclass(slots=True)
+class _Reading:
+    """What one pass over a journal has found.
+
+    Attributes:
+      outstanding: The commands that nothing has answered, by index.
+      since_ms: When each of them was issued; of some others too.
+      shown: The entries asked for.
+      length: Entries read.
+    """
+
+    outstanding: dict[int, Outstanding] = field(default_factory=dict)
+    since_ms: dict[int, int] = field(default_factory=dict)
+    shown: list[JournalEntry] = field(default_factory=list)
+    length: int = 0
+
+
+async def describe_invocation(
+    scheduler: Scheduler, invocation_id: bytes, journal_from: int, journal_limit: int
+) -> Description:
+    """What the store says of an invocation, its journal as committed.
+
+    Raises:
+      NotFound: There is none, or it has gone while its journal was read.
+      StoreClosed, StoreBroken: The engine has closed or failed meanwhile.
+    """
+    _record(scheduler, invocation_id)
+    reading = await _read(scheduler, invocation_id, journal_from, journal_limit)
+    # From here to the end nothing else runs: all the rest is of one moment.
+    record = _record(scheduler, invocation_id)
     output = scheduler.output(invocation_id)
-    backoff = _backoff(scheduler, invocation_id)
-    waiting = [] if output is not None else _waiting_on(scheduler, invocation_id, rows)
-    status = status_of(scheduler, invocation_id)
+    if output is not None:
+        reading.outstanding.clear()
+        if not scheduler.store.journal(invocation_id, 0, Entry, bytes_max=1):
+            reading = _Reading()  # it completed while its journal was read, and that is not kept
+    backoff = last_backoff(scheduler, invocation_id)
+    status = status_of(scheduler, invocation_id, record)
+    waiting = waiting_on(scheduler, invocation_id, reading.outstanding, reading.since_ms)
+    frames = frames_in_memory(scheduler.residents.by_id.get(invocation_id)) or frames_at(
+        [each.site for each in waiting]
+    )
     if status is Status.BLOCKED:
-        waiting.insert(0, scheduler.registry.why_blocked(record))
+        waiting.insert(0, registration(scheduler.registry.why_blocked(record)))
+    shown_to = journal_from + len(reading.shown)
     return Description(
         id=format_id(invocation_id),
         service=record.service,
@@ -118,109 +136,63 @@ def describe_invocation(scheduler: Scheduler, invocation_id: bytes) -> Descripti
         handler=record.handler,
         version=record.version,
         status=status,
-        created_at=_time(record.created_ms),
-        completed_at=None if output is None else _time(output.completed_ms),
+        created_at=utc(created_at_ms(InvocationId(invocation_id))),
+        completed_at=None if output is None else utc(output.completed_ms),
         attempt=1 if backoff is None else backoff.attempts + 1,
         waiting_on=waiting,
+        waiting_count=len(reading.outstanding) + (status is Status.BLOCKED),
+        waits_without_timeout=waits_without_timeout(reading.outstanding),
+        await_stack=frames,
         last_failure=None if backoff is None else backoff.failure,
-        journal=_journal(scheduler, rows),
-        journal_kept=bool(rows),
+        journal=reading.shown,
+        journal_length=reading.length,
+        journal_next=shown_to if shown_to < reading.length else None,
+        journal_kept=reading.length > 0,
     )
 
 
-def status_of(scheduler: Scheduler, invocation_id: bytes) -> Status:
-    store = scheduler.store
-    record = scheduler.answers.record(invocation_id)
-    if store.get(Db.OUTPUTS, invocation_id, b"") is not None:
-        return Status.COMPLETED
-    if store.get(Db.PAUSED, invocation_id, b"") is not None:
-        return Status.PAUSED
-    if record is not None and not scheduler.registry.is_registered(record):
-        return Status.BLOCKED
-    if record is not None and record.due_ms:
-        timer = TimerKey(record.due_ms, invocation_id, 0)
-        if store.get(Db.TIMERS, b"", timer.pack()) is not None:
-            return Status.SCHEDULED
-    if record is not None:
-        group = key_group(record.service, record.key)
-        if scheduler.ledger.inboxes.waits(group, invocation_id):
-            return Status.PENDING
-    if scheduler.ledger.is_held(invocation_id):
-        return Status.BACKING_OFF
-    if scheduler.running.any_of(invocation_id):
-        return Status.RUNNING
-    if store.get(Db.READY, invocation_id, b"") is not None:
-        return Status.READY
-    if scheduler.ledger.backoffs.resting_steps(invocation_id):
-        return Status.BACKING_OFF
-    return Status.SUSPENDED
-
-
-def _backoff(scheduler: Scheduler, invocation_id: bytes) -> Backoff | None:
-    paused = scheduler.store.get(Db.PAUSED, invocation_id, b"")
-    if paused is not None:
-        return Backoff.unpack(paused)
-    ledger = scheduler.ledger
-    for index in (0, *ledger.backoffs.resting_steps(invocation_id)):
-        backoff = ledger.backoffs.get(invocation_id, index)
-        if backoff is not None:
-            return backoff
-    return None
-
-
-def _waiting_on(
-    scheduler: Scheduler, invocation_id: bytes, rows: list[tuple[int, Entry]]
-) -> list[str]:
-    waiting: list[str] = []
-    for index, (entry, _) in outstanding_in(invocation_id, rows).items():
-        text = describe(entry)
-        if entry.kind == Kind.TIMER:
-            text = f"timer due {_time(entry.time_ms):%Y-%m-%d %H:%M:%S} UTC"
-        elif entry.kind == Kind.PROMISE_AWAIT:
-            text = f"promise {entry.name!r}"
-        elif backoff := scheduler.ledger.backoffs.get(invocation_id, index):
-            text += (
-                f", attempt {backoff.attempts + 1} at {_time(backoff.due_ms):%H:%M:%S} UTC"
-                f" after {backoff.failure}"
-            )
-        waiting.append(text)
-    return waiting
-
-
-def _journal(scheduler: Scheduler, rows: list[tuple[int, Entry]]) -> list[JournalEntry]:
-    journal: list[JournalEntry] = []
-    time = _time(0)
-    for index, entry in rows:
-        is_command = entry.kind >= FIRST_COMMAND
-        if not is_command:
-            time = _time(entry.time_ms)
-        journal.append(
-            JournalEntry(
-                index=index,
-                time=time,
-                kind=word(entry.kind),
-                name="" if entry.kind == Kind.START else entry.name,
-                text=describe(entry) + _value(entry),
-                site=scheduler.sites.text(entry.site),
-                is_command=is_command,
-            )
+def check_range(journal_from: Any, journal_limit: Any) -> None:  # Any: what a caller gave.
+    """Refuse a part of a journal that can not be."""
+    if type(journal_from) is not int or not 0 <= journal_from < 1 << 32:
+        raise InvalidInput(
+            f"journal_from must be an int from 0 to {(1 << 32) - 1:,}, not {journal_from!r:.100}"
         )
-    return journal
+    if type(journal_limit) is not int or not 0 <= journal_limit <= ENTRIES_SHOWN_MAX:
+        raise InvalidInput(
+            f"journal_limit must be an int from 0 to {ENTRIES_SHOWN_MAX:,}, not "
+            f"{journal_limit!r:.100}"
+        )
 
 
-def _value(entry: Entry) -> str:
-    if entry.kind == Kind.TIMER:
-        return f" due {_time(entry.time_ms):%Y-%m-%d %H:%M:%S}"
-    if entry.payload is None or entry.kind == Kind.STATE_KEYS:
-        return ""
-    if entry.flags & Flag.DIGEST:
-        return f": {int.from_bytes(entry.payload[16:], 'big')} bytes"
-    if entry.flags & Flag.FAILED or entry.kind == Kind.PROMISE_REJECT:
-        failure: Any = decode_failure(entry.payload)
-        return f" failed: {failure} (code {failure.code})"
-    shown = show_payload(entry.payload)
-    return f": {shown if len(shown) <= 200 else shown[:200] + ' …'}"
+def _record(scheduler: Scheduler, invocation_id: bytes) -> Record:
+    record = scheduler.answers.record(invocation_id)
+    if record is None:
+        raise NotFound(f"there is no invocation {format_id(invocation_id)}")
+    return record
 
 
-def _time(time_ms: int) -> datetime:
-    return datetime.fromtimestamp(time_ms // 1000, UTC) + timedelta(milliseconds=time_ms % 1000)
+async def _read(
+    scheduler: Scheduler, invocation_id: bytes, journal_from: int, journal_limit: int
+) -> _Reading:
+    """Read a whole journal, for what is outstanding at its end, and keep the part asked for."""
+    reading = _Reading()
+    slices = Slices(scheduler)
+    journal_to = journal_from + journal_limit
+    while page := scheduler.store.journal(
+        invocation_id, reading.length, Entry, bytes_max=_PAGE_BYTES
+    ):
+        for first_index, entries in page:
+            time_ms = entries[0].time_ms  # each chunk begins with a notification
+            follow(reading.outstanding, invocation_id, enumerate(entries, first_index))
+            for index in reversed(reading.outstanding):
+                if index < first_index:
+                    break
+                reading.since_ms[index] = time_ms
+            reading.length = first_index + len(entries)
+            for index in range(max(journal_from, first_index), min(journal_to, reading.length)):
+                reading.shown.append(
+                    shown_entry(scheduler.sites, index, time_ms, entries[index - first_index])
+                )
+                await slices.turn()
+        await slices.turn()
+    return reading

@@ -56,8 +56,11 @@ class Inboxes:
 
     def holder(self, group: bytes) -> bytes | None:
         """Who has the key."""
-        line = self._line(group)
-        return line[0].invocation_id if line else None
+        line = self._lines.get(group)
+        if line is not None:
+            return line[0].invocation_id if line else None
+        first = self._store.scan(Db.INBOX, group, limit=1)
+        return first[0][1] if first else None
 
     def leave(self, group: bytes, invocation_id: bytes) -> bytes | None:
         """Leave the line; who has the key from now on, if it has changed hands."""

@@ -29,6 +29,16 @@ def outstanding_in(
 ) -> dict[int, Outstanding]:
     """The commands among (index, entry) that nothing has answered or cancelled, by index."""
     outstanding: dict[int, Outstanding] = {}
+    follow(outstanding, invocation_id, entries)
+    return outstanding
+
+
+def follow(
+    outstanding: dict[int, Outstanding],
+    invocation_id: bytes,
+    entries: Iterable[tuple[int, Entry]],
+) -> None:
+    """Bring *outstanding* up to the activations that come next in the journal."""
     time_ms = 0
     for index, entry in entries:
         if entry.kind < FIRST_COMMAND:
@@ -40,4 +50,3 @@ def outstanding_in(
         elif entry.kind in _BEGIN:
             child = child_id(invocation_id, index, time_ms) if entry.kind == Kind.CALL else b""
             outstanding[index] = Outstanding(entry, child)
-    return outstanding

@@ -348,19 +348,32 @@ class Store:
         """
         return self._environment.scan(db, start, stop, limit=limit)
 
+    def keys_committed(
+        self, db: Db, start: bytes = b"", stop: bytes | None = None, *, limit: int = 0
+    ) -> list[bytes]:
+        """As :meth:`scan_committed`, the keys alone: the values are neither read nor checked."""
+        return self._environment.scan_keys(db, start, stop, limit=limit)
+
     def count_committed(self, db: Db) -> int:
         """How many rows a database has on the disk."""
         return self._environment.count(db)
 
     def journal(
-        self, invocation_id: bytes, from_index: int, make: type[_E]
+        self,
+        invocation_id: bytes,
+        from_index: int,
+        make: type[_E],
+        *,
+        bytes_max: int = 256 * 1024,
     ) -> list[tuple[int, list[_E]]]:
         """A page of the committed journal: (index of the first entry, entries as *make*).
 
-        About 256 KiB, at least one chunk; go on from the index after the last entry until the list
-        is empty.
+        About *bytes_max*, at least one chunk; go on from the index after the last entry until the
+        list is empty.
         """
-        return self._environment.read_chunks(Db.JOURNAL, invocation_id, from_index, make)
+        return self._environment.read_chunks(
+            Db.JOURNAL, invocation_id, from_index, make, bytes_max=bytes_max
+        )
 
 
 def next_prefix(prefix: bytes) -> bytes | None:
