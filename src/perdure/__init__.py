@@ -1,5 +1,14 @@
 """Durable execution for asyncio: an await that outlives the process."""
 
+from perdure._declarations import (
+    PromiseDeclaration,
+    SignalDeclaration,
+    StateDeclaration,
+    StateWithDefault,
+    promise,
+    signal,
+    state,
+)
 from perdure._handles import Accepted, InvocationHandle
 from perdure._runtime._describe import Description, JournalEntry, Status
 from perdure._runtime._steps import step_token
@@ -65,11 +74,15 @@ __all__ = [
     "ObjectSharedContext",
     "Pending",
     "PerdureError",
+    "PromiseDeclaration",
     "PromiseNameError",
     "Request",
     "RetryPolicy",
     "RetryableError",
     "Service",
+    "SignalDeclaration",
+    "StateDeclaration",
+    "StateWithDefault",
     "Status",
     "StoreBroken",
     "StoreClosed",
@@ -82,5 +95,8 @@ __all__ = [
     "WorkflowContext",
     "WorkflowSharedContext",
     "handler",
+    "promise",
+    "signal",
+    "state",
     "step_token",
 ]

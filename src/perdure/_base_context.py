@@ -73,6 +73,8 @@ class Context:
     Used outside one run of its handler, or with what can not be stored, it raises ``InvalidInput``.
     """
 
+    _service: type = object  # class of the service whose handler this is, where it is known
+
     def __init__(self, machine: Machine, invocation_id: str, key: str, request: Request) -> None:
         self._machine = machine
         self._invocation_id = invocation_id

@@ -39,9 +39,14 @@ CORE_MUST_NOT_IMPORT = {
 # What each room may import of perdure, itself and `errors` apart. Arrows point inward only.
 VALUES = {"_limits", "_cbor", "_flat", "_annotations", "serde", "retry", "_ids"}
 DECLARING = {"context", "futures", "service"}
-VERBS = VALUES | DECLARING | {"_binding", "_handles", "_opened", "_results", "_runtime"}
+VERBS = (
+    VALUES
+    | DECLARING
+    | {"_binding", "_declarations", "_handles", "_opened", "_promises", "_results", "_runtime"}
+)
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "_place": set(),
     "_ids": set(),
     "_limits": set(),
     "_annotations": set(),
@@ -54,14 +59,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "futures": VALUES | {"_core"},
     "_step_traits": VALUES,
     "_base_context": VALUES | {"_core", "_step_traits", "futures"},
-    "context": VALUES | {"_base_context", "futures"},
-    "_signatures": VALUES | {"context"},
-    "_definitions": VALUES | {"_signatures"},
-    "_declare": VALUES | {"_definitions", "_signatures"},
-    "service": VALUES | {"_declare", "_definitions", "_signatures"},
+    "_declarations": VALUES | {"_place"},
+    "context": VALUES | {"_base_context", "_declarations", "futures"},
+    "_signatures": VALUES | {"_place", "context"},
+    "_definitions": VALUES | {"_declarations", "_place", "_signatures"},
+    "_declare": VALUES | {"_declarations", "_definitions", "_place", "_signatures"},
+    "service": VALUES | {"_declare", "_definitions", "_place", "_signatures"},
     "_runtime": VALUES | DECLARING | {"_core", "_store", "_journal"},
     "_binding": VALUES | DECLARING,
     "_results": VALUES | {"_runtime"},
+    "_promises": VALUES | DECLARING | {"_binding", "_declarations", "_runtime"},
     "_handles": VALUES | {"_results"},
     "_options": set(),
     "_opened": {"_binding", "_results", "_runtime"},
@@ -69,7 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": VALUES
     | DECLARING
     | {"_binding", "_inspecting", "_invoking", "_operating", "_options", "_runtime", "_store"},
-    "__init__": VALUES | DECLARING | {"_handles", "_runtime", "engine"},
+    "__init__": VALUES | DECLARING | {"_declarations", "_handles", "_runtime", "engine"},
 }
 # The codec is pure: bytes in, entries out. Of the extension, it is all that leaves the store.
 CODEC = {"decode_entries", "encode_entries"}

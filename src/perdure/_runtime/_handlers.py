@@ -69,6 +69,7 @@ async def _run_handler(instance: Instance, machine: Machine) -> tuple[bytes, boo
         record.key,
         Request(headers=record.headers, attempt=attempts + 1),
     )
+    context._service = type(instance.service)
     target = f"{record.service}.{record.handler}"
     try:
         if record.argument is None:
