@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from engine_support import Place, run, scheduler_of, until_idle, until_status
+from engine_support import Place, quiet_log, run, scheduler_of, until_idle, until_status
+from stalled_disk import StalledDisk
 
 import perdure
 from perdure import (
@@ -27,6 +28,7 @@ from perdure import (
     WorkflowSharedContext,
     handler,
 )
+from perdure._store import Store, _store
 
 
 @dataclass(frozen=True)
@@ -144,16 +146,16 @@ def test_a_rejection_from_outside_raises_the_reason(place: Place) -> None:
             handle = await engine.send(Approval.run, key="k")
             await until_status(engine, handle, Status.SUSPENDED)
             await engine.reject(Approval.approval, "no", key="k", code=403)
-            with pytest.raises(TerminalError, match="^no$") as caught:
+            with pytest.raises(TerminalError, match=r"^no$") as caught:
                 await handle.result()
             assert caught.value.code == 403
             failure = TerminalError("gone", 410, {"who": "bob"})
             await engine.reject("Approval.approval", failure, key="2")
-            with pytest.raises(TerminalError, match="^gone$") as caught:
+            with pytest.raises(TerminalError, match=r"^gone$") as caught:
                 await engine.call(Approval.peek, key="2")
             assert (caught.value.code, caught.value.metadata) == (410, {"who": "bob"})
             await engine.reject(Approval.approval, "plain", key="3")
-            with pytest.raises(TerminalError, match="^plain$") as caught:
+            with pytest.raises(TerminalError, match=r"^plain$") as caught:
                 await engine.call(Approval.peek, key="3")
             assert caught.value.code == 500
 
@@ -307,7 +309,7 @@ def test_a_value_of_the_wrong_type_is_refused_from_outside(
 ) -> None:
     async def main() -> None:
         async with an_engine_that_writes_nothing(resident_place) as engine:
-            with pytest.raises(InvalidInput, match="^value of promise '"):
+            with pytest.raises(InvalidInput, match=r"^value of promise '"):
                 await engine.resolve(promise, value, key="k")
 
     run(main())
@@ -340,6 +342,69 @@ def test_plain_values_of_the_right_shape_do_for_a_declared_type(place: Place) ->
             assert await engine.submit(Approval.run, key="k") == Decision(True)
 
     run(main())
+
+
+def test_no_answer_of_a_completion_leaves_before_its_commit(resident_place: Place) -> None:
+    async def main() -> None:
+        async with resident_place.engine(Approval()) as engine:
+            with StalledDisk(resident_place.path):
+                first = asyncio.create_task(engine.resolve(Approval.approval, YES, key="k"))
+                await asyncio.sleep(0.01)
+                second = asyncio.create_task(engine.reject(Approval.approval, "no", key="k"))
+                await asyncio.sleep(0.05)
+                assert not first.done()
+                assert not second.done()
+            await first
+            with pytest.raises(AlreadyCompleted):
+                await second
+
+    run(main())
+
+
+def test_a_completion_waits_while_too_much_is_uncommitted(
+    resident_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with resident_place.engine(Approval()) as engine:
+            store = scheduler_of(engine).store
+            with StalledDisk(resident_place.path):
+                first = asyncio.create_task(engine.resolve(Approval.approval, YES, key="1"))
+                await asyncio.sleep(0.01)
+                monkeypatch.setattr(_store, "UNCOMMITTED_BYTES_MAX", 1)
+                sealed = store.sealed
+                second = asyncio.create_task(engine.resolve(Approval.approval, YES, key="2"))
+                await asyncio.sleep(0.05)
+                assert store.sealed == sealed
+            await asyncio.gather(first, second)
+
+    run(main())
+
+
+def test_an_interrupt_in_the_middle_of_a_completion_leaves_no_half_of_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_log()
+
+    def interrupt(store: Store, *row: Any) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    async def first() -> None:
+        async with place.engine(Approval()) as engine:
+            handle = await engine.send(Approval.run, key="k")
+            await until_status(engine, handle, Status.SUSPENDED)
+            monkeypatch.setattr(Store, "delete", interrupt)
+            await engine.resolve(Approval.approval, YES, key="k")
+
+    async def second() -> None:
+        async with place.engine(Approval()) as engine:
+            assert not await engine.call(Approval.peek, key="k")
+            await engine.resolve(Approval.approval, YES, key="k")
+            assert await engine.submit(Approval.run, key="k") == YES
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(first())
+    run(second())
 
 
 def test_a_closed_engine_completes_nothing(resident_place: Place) -> None:

@@ -270,7 +270,7 @@ def test_a_shared_handler_may_not_write_declared_state(resident_place: Place, ve
 def test_a_declaration_is_not_assigned_to(resident_place: Place) -> None:
     class Assigns(Journal):
         async def run(self, ctx: WorkflowContext) -> Any:
-            self.count = 4  # type: ignore[assignment, misc]  # pyright: ignore
+            self.count = 4  # type: ignore[assignment]
 
     async def main() -> None:
         async with resident_place.engine(Assigns()) as engine:
