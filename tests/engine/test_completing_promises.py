@@ -394,7 +394,10 @@ def test_an_interrupt_in_the_middle_of_a_completion_leaves_no_half_of_it(
             handle = await engine.send(Approval.run, key="k")
             await until_status(engine, handle, Status.SUSPENDED)
             monkeypatch.setattr(Store, "delete", interrupt)
-            await engine.resolve(Approval.approval, YES, key="k")
+            with pytest.raises(KeyboardInterrupt):
+                await engine.resolve(Approval.approval, YES, key="k")
+            with pytest.raises(perdure.PerdureError, match="interrupted in the middle of a write"):
+                await engine.resolve(Approval.approval, YES, key="other")
 
     async def second() -> None:
         async with place.engine(Approval()) as engine:
@@ -402,8 +405,7 @@ def test_an_interrupt_in_the_middle_of_a_completion_leaves_no_half_of_it(
             await engine.resolve(Approval.approval, YES, key="k")
             assert await engine.submit(Approval.run, key="k") == YES
 
-    with pytest.raises(KeyboardInterrupt):
-        asyncio.run(first())
+    run(first())
     run(second())
 
 

@@ -160,15 +160,18 @@ def test_a_recorded_value_that_the_declared_type_still_means_fits_the_journal(
 ) -> None:
     class Before(Workflow, name="Order"):
         word = perdure.promise(str)
-        note = perdure.state(dict[str, Any])
+        notes = perdure.state(list[dict[str, Any]])
 
         async def run(self, ctx: WorkflowContext) -> Any:
-            ctx.set(self.note, {"text": "hello"})
+            ctx.set(self.notes, [{"text": "hello"}])
             return await ctx.promise(self.word)
 
-    class After(Journal, name="Order"):
+    class After(Workflow, name="Order"):
+        word = perdure.promise(str)
+        notes = perdure.state(list[Note])
+
         async def run(self, ctx: WorkflowContext) -> Any:
-            ctx.set(self.note, Note("hello"))  # recorded without tags
+            ctx.set(self.notes, [Note("hello")])  # recorded without tags
             return await ctx.promise(self.word)
 
     async def main() -> None:
