@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import enum
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
+from perdure._absent import ABSENT
 from perdure._limits import check_key
 from perdure.errors import DefinitionError, InvalidInput, NotFound
 from perdure.serde import Serde, serde_for
@@ -20,14 +20,6 @@ from perdure.service import (
 
 Services = Mapping[str, tuple[ServiceDefinition, Any]]
 """Definition and the user's instance, by name of the service."""
-
-
-class _Absent(enum.Enum):
-    ABSENT = "absent"
-
-
-ABSENT: Final = _Absent.ABSENT
-"""An argument left out, which is not the same as None."""
 
 
 def register(services: Iterable[Any]) -> dict[str, tuple[ServiceDefinition, Any]]:

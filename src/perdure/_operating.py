@@ -2,21 +2,86 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, TypeVar, overload
 
-from perdure._declarations import PromiseDeclaration
-from perdure._ids import parse_id
+from perdure._calling import awakeable_is_over
+from perdure._declarations import PromiseDeclaration, SignalDeclaration, name_and_serde
+from perdure._handles import Accepted, InvocationHandle
+from perdure._ids import InvocationId, format_id, parse_awakeable, parse_id
+from perdure._limits import check_name
 from perdure._opened import Opened
 from perdure._promises import complete, find_promise
-from perdure.errors import TerminalError
+from perdure._runtime._describe import Status, status_of
+from perdure._runtime._scheduler import Scheduler
+from perdure.errors import Conflict, InvalidInput, NotFound, PerdureError, TerminalError
 from perdure.futures import failure_of
-from perdure.serde import encode_failure
+from perdure.serde import UNTYPED, encode_failure, serde_for
+from perdure.service import HandlerKind
 
 T = TypeVar("T")
 
 
 class Operating(Opened):
     """What operators, and the world outside, do to invocations."""
+
+    async def cancel(self, invocation_id: str) -> bool:
+        """Ask an invocation to end; False if it has ended before.
+
+        It gets ``asyncio.CancelledError`` at its next await, after its outstanding calls were
+        asked to end too, and may catch it to compensate. Asked again, it gets another one. One
+        that has not begun ends at once; one that backs off or is paused goes on to end. Who waits
+        for its result gets ``Cancelled``, unless it returns something all the same.
+
+        Raises:
+          NotFound: There is none with this id.
+        """
+        return await self._results.cancel(parse_id(invocation_id))
+
+    async def kill(self, invocation_id: str) -> bool:
+        """End an invocation and all it has called and waits for, at once; False if it has ended.
+
+        Nothing of it runs again, no clean-up either; its key is free. Who waits gets ``Killed``.
+
+        Raises:
+          NotFound: There is none with this id.
+        """
+        scheduler, raw = self._open_scheduler(), parse_id(invocation_id)
+        try:
+            if not _is_unfinished(scheduler, raw):
+                return False
+            scheduler.interventions.kill(raw)
+            while scheduler.residents.ending:  # what they wait for is read from the disk
+                await scheduler.answers.committed()
+            return True
+        finally:
+            await scheduler.answers.committed()
+
+    async def pause(self, invocation_id: str) -> bool:
+        """Have an invocation told nothing until :meth:`resume`; False if it has ended or is paused.
+
+        Steps that run go on, and their results wait for it.
+
+        Raises:
+          Conflict: It has not begun.
+          NotFound: There is none with this id.
+        """
+        scheduler, raw = self._open_scheduler(), parse_id(invocation_id)
+        try:
+            if not _is_unfinished(scheduler, raw):
+                return False
+            status = status_of(scheduler, raw)
+            if status in (Status.SCHEDULED, Status.PENDING):
+                raise Conflict(
+                    f"{invocation_id} is {status}: it has not begun, so there is nothing to pause; "
+                    "cancel it, or wait"
+                )
+            if status is Status.PAUSED:
+                return False
+            scheduler.interventions.pause(raw)
+            return True
+        finally:
+            await scheduler.answers.committed()
 
     async def resume(self, invocation_id: str) -> bool:
         """Let a paused invocation go on, with a fresh count of attempts; False if it is not paused.
@@ -90,3 +155,122 @@ class Operating(Opened):
         target = find_promise(self._services, promise, key)
         payload = encode_failure(failure_of(reason, code))
         await complete(self._open_scheduler(), target, payload, failed=True)
+
+    async def restart(self, invocation_id: str, *, from_entry: int = 0) -> InvocationHandle[Any]:
+        """Begin a completed invocation anew, as another one; the handle is of that.
+
+        It has the same handler, key, argument and headers, and no idempotency key.
+
+        Args:
+          from_entry: What the journal has before this entry is taken over, as far as it ends with
+            a whole activation; steps and calls in it do not happen again. 0: nothing is.
+
+        Raises:
+          Conflict: It has not completed, or it is a workflow's ``run``, whose key has to be purged
+            first; or before *from_entry* it waits for something that only itself could get.
+          InvalidInput: The journal has no such entry, or is not kept.
+          NotFound: There is none with this id, or it is not kept.
+        """
+        scheduler, raw = self._open_scheduler(), parse_id(invocation_id)
+        if type(from_entry) is not int or from_entry < 0:
+            raise InvalidInput(f"from_entry: expected a whole number from 0, got {from_entry!r}")
+        await scheduler.room()
+        await scheduler.answers.committed()  # the journal is read as committed
+        accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            unfinished = _is_unfinished(scheduler, raw)
+            record = scheduler.answers.record(raw)
+            if record is None:
+                raise NotFound(f"{invocation_id} is not kept")
+            if unfinished:
+                raise Conflict(f"{invocation_id} has not completed: cancel it, or wait for its end")
+            if not scheduler.registry.is_registered(record):
+                raise Conflict(f"{invocation_id}: {scheduler.registry.why_blocked(record)}")
+            definition = scheduler.registry.handler(record)
+            if definition.kind is HandlerKind.RUN:
+                raise Conflict(
+                    f"run of {record.service} runs once for key {record.key!r}; purge "
+                    f"{invocation_id} first, then send to that key again"
+                )
+            new_id = scheduler.interventions.restart(raw, from_entry, accepted)
+        except PerdureError:
+            await scheduler.answers.committed()
+            raise
+        await accepted
+        serde = definition.result_serde
+        return InvocationHandle(self._results, InvocationId(new_id), Accepted.NEW, serde)
+
+    # -- what a handler waits for ---------------------------------------------------------------
+
+    @overload
+    async def signal(self, invocation_id: str, name: SignalDeclaration[T], value: T) -> None: ...
+    @overload
+    async def signal(self, invocation_id: str, name: str, value: Any) -> None: ...
+
+    async def signal(
+        self, invocation_id: str, name: str | SignalDeclaration[Any], value: Any
+    ) -> None:
+        """Give an invocation the message *name*; kept for it where it does not wait yet.
+
+        *name* may be a declaration of its class; then *value* is checked against its type.
+
+        Raises:
+          Conflict: It has ended.
+          InvalidInput: *value* can not be stored, or *name* is another class's.
+          NotFound: There is none with this id.
+        """
+        scheduler, raw = self._open_scheduler(), parse_id(invocation_id)
+        service = _service_of(scheduler, raw, name)
+        declared, serde = name_and_serde(name, UNTYPED, SignalDeclaration, service)
+        check_name(declared, "signal name")
+        payload = serde.encode(value, f"value of signal {declared!r}")
+        await scheduler.room()
+        try:
+            if not _is_unfinished(scheduler, raw):
+                raise Conflict(f"{format_id(raw)} has completed: it gets no signals any more")
+            scheduler.interventions.signal(raw, declared, payload)
+        finally:
+            await scheduler.answers.committed()
+
+    async def resolve_awakeable(self, awakeable_id: str, value: Any = None) -> None:
+        """Complete an awakeable with *value*.
+
+        Raises:
+          AlreadyCompleted: It was completed before, or nobody waits for it any more.
+          InvalidInput: *awakeable_id* is none, or *value* can not be stored.
+        """
+        payload = serde_for(UNTYPED).encode(value, f"value of awakeable {awakeable_id}")
+        await self._complete_awakeable(awakeable_id, payload, failed=False)
+
+    async def reject_awakeable(
+        self, awakeable_id: str, reason: str | TerminalError, code: int = 500
+    ) -> None:
+        """Fail who waits for an awakeable with ``TerminalError(reason, code)``.
+
+        Raises:
+          AlreadyCompleted, InvalidInput: As :meth:`resolve_awakeable`.
+        """
+        payload = encode_failure(failure_of(reason, code))
+        await self._complete_awakeable(awakeable_id, payload, failed=True)
+
+    async def _complete_awakeable(self, awakeable_id: str, payload: bytes, *, failed: bool) -> None:
+        scheduler = self._open_scheduler()
+        parse_awakeable(awakeable_id)
+        await scheduler.room()
+        completed = scheduler.interventions.complete_awakeable(awakeable_id, payload, failed)
+        await scheduler.answers.committed()
+        if not completed:
+            raise awakeable_is_over(awakeable_id)
+
+
+def _is_unfinished(scheduler: Scheduler, invocation_id: InvocationId) -> bool:
+    return scheduler.output(invocation_id) is None
+
+
+def _service_of(scheduler: Scheduler, invocation_id: InvocationId, name: object) -> type:
+    """The class of an invocation's service; of one not served here, that of the declaration."""
+    resident = scheduler.residents.by_id.get(invocation_id)
+    record = scheduler.answers.record(invocation_id) if resident is None else resident.record
+    if record is not None and scheduler.registry.is_registered(record):
+        return type(scheduler.registry.service(record.service)[1])
+    return getattr(name, "owner", None) or object

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from perdure._binding import Services, known_names
 from perdure._declarations import Declaration, PromiseDeclaration
 from perdure._limits import check_key, check_name
-from perdure._runtime._completing import complete_promise
 from perdure._runtime._layout import key_group
 from perdure._runtime._scheduler import Scheduler
 from perdure.errors import InvalidInput, NotFound
@@ -68,7 +67,7 @@ async def complete(scheduler: Scheduler, target: Target, payload: bytes, *, fail
     """
     await scheduler.room()
     group = key_group(target.service, target.key)
-    completed = complete_promise(scheduler, group, target.name, payload, failed)
+    completed = scheduler.interventions.complete_promise(group, target.name, payload, failed)
     await scheduler.answers.committed()
     if not completed:
         raise already_completed(target.name)

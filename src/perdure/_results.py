@@ -66,12 +66,22 @@ class Results:
         finally:
             await scheduler.answers.committed()  # the rest as of now
 
+    async def cancel(self, invocation_id: InvocationId) -> bool:
+        """Ask an invocation to end; False if it has ended, NotFound without one."""
+        scheduler = self._scheduler()
+        try:
+            if scheduler.output(invocation_id) is not None:
+                return False
+            return scheduler.interventions.cancel(invocation_id)
+        finally:
+            await scheduler.answers.committed()
+
     async def resume(self, invocation_id: InvocationId) -> bool:
         """End a pause; False if there is none, NotFound without an invocation."""
         scheduler = self._scheduler()
         try:
             scheduler.output(invocation_id)
-            return scheduler.resume(invocation_id)
+            return scheduler.interventions.resume(invocation_id)
         finally:
             await scheduler.answers.committed()
 

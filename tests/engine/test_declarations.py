@@ -331,3 +331,48 @@ def test_a_stored_value_that_does_not_fit_its_declaration_is_an_error_of_who_rea
 
     with pytest.raises(InvalidInput, match=r"state 'count'.*`int`.*`str`"):
         run(main())
+
+
+class Nudged(Workflow):
+    nudge = perdure.signal(Note)
+
+    async def run(self, ctx: WorkflowContext) -> list[str]:
+        return [(await ctx.signal(self.nudge)).text, (await ctx.signal(Nudged.nudge)).text]
+
+    @handler
+    async def wrong(self, ctx: WorkflowSharedContext) -> None:
+        ctx.signal(Other.start)
+
+    @handler
+    async def typed_twice(self, ctx: WorkflowSharedContext) -> None:
+        ctx.signal(self.nudge, Note)  # type: ignore[call-overload]
+
+
+def test_a_declared_signal_is_waited_for_and_sent(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine(Nudged()) as engine:
+            handle = await engine.send(Nudged.run, key="k")
+            await engine.signal(handle.id, Nudged.nudge, Note("one"))
+            await engine.signal(handle.id, "nudge", {"text": "two"})
+            assert await handle.result() == ["one", "two"]
+
+    run(main())
+
+
+def test_a_declared_signal_used_wrongly_is_refused(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine(Nudged()) as engine:
+            handle = await engine.send(Nudged.run, key="k")
+            with pytest.raises(InvalidInput, match=r"value of signal 'nudge'.*`Note`"):
+                await engine.signal(handle.id, Nudged.nudge, "one")  # type: ignore[misc]
+            with pytest.raises(InvalidInput, match="of Other> is none of Nudged's"):
+                await engine.signal(handle.id, Other.start, "one")
+            with pytest.raises(InvalidInput, match="is a promise; a signal is needed here"):
+                await engine.signal(handle.id, Other.word, "one")  # type: ignore[call-overload]
+            with pytest.raises(InvalidInput, match="of Other> is none of Nudged's"):
+                await engine.call(Nudged.wrong, key="k")
+            with pytest.raises(InvalidInput, match="has a type of its own; leave"):
+                await engine.call(Nudged.typed_twice, key="k")
+            await engine.kill(handle.id)
+
+    run(main())

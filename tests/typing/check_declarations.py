@@ -12,6 +12,7 @@ from typing import Any, ClassVar, assert_type
 
 import perdure
 from perdure import (
+    DurableFuture,
     DurablePromise,
     Engine,
     ObjectContext,
@@ -95,6 +96,15 @@ async def promises_have_their_declared_type(
     assert_type(await ctx.promise(Approval.either), int | None)
     assert_type(await shared.promise(Approval.named).peek(), int | PendingType)
     await shared.promise(Approval.approval).resolve(Decision(True))
+
+
+async def signals_have_their_declared_type(ctx: WorkflowContext, engine: Engine) -> None:
+    assert_type(ctx.signal(Approval.nudge), DurableFuture[str])
+    assert_type(await ctx.signal(Approval.nudge), str)
+    await engine.signal("inv_", Approval.nudge, "now")
+    await engine.signal("inv_", "nudge", 7)
+    await engine.signal("inv_", Approval.nudge, 7)  # type: ignore[misc]
+    ctx.signal(Approval.status)  # type: ignore[call-overload]
 
 
 async def state_has_its_declared_type(ctx: WorkflowContext, shared: WorkflowSharedContext) -> None:

@@ -42,7 +42,8 @@ DECLARING = {"context", "futures", "service"}
 VERBS = (
     VALUES
     | DECLARING
-    | {"_binding", "_declarations", "_handles", "_opened", "_promises", "_results", "_runtime"}
+    | {"_absent", "_binding", "_calling", "_core", "_declarations", "_handles", "_opened"}
+    | {"_promises", "_results", "_runtime"}
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -58,15 +59,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_store": {"_journal"},
     "futures": VALUES | {"_core"},
     "_step_traits": VALUES,
-    "_base_context": VALUES | {"_core", "_step_traits", "futures"},
+    "_absent": set(),
     "_declarations": VALUES | {"_place"},
+    "_calling": VALUES | {"_absent", "_core", "_declarations", "futures"},
+    "_base_context": VALUES | {"_calling", "_core", "_step_traits", "futures"},
     "context": VALUES | {"_base_context", "_declarations", "futures"},
     "_signatures": VALUES | {"_place", "context"},
     "_definitions": VALUES | {"_declarations", "_place", "_signatures"},
     "_declare": VALUES | {"_declarations", "_definitions", "_place", "_signatures"},
     "service": VALUES | {"_declare", "_definitions", "_place", "_signatures"},
-    "_runtime": VALUES | DECLARING | {"_core", "_store", "_journal"},
-    "_binding": VALUES | DECLARING,
+    "_binding": VALUES | DECLARING | {"_absent"},
+    "_runtime": VALUES | DECLARING | {"_binding", "_calling", "_core", "_store", "_journal"},
     "_results": VALUES | {"_runtime"},
     "_promises": VALUES | DECLARING | {"_binding", "_declarations", "_runtime"},
     "_handles": VALUES | {"_results"},

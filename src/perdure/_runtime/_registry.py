@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from perdure._binding import bind
+from perdure._calling import Bound
 from perdure._runtime._layout import Record
 from perdure.retry import RetryPolicy
-from perdure.service import HandlerDefinition, ServiceDefinition
+from perdure.service import HandlerDefinition, HandlerKind, ServiceDefinition
 
 
 class Registry:
@@ -25,6 +27,28 @@ class Registry:
 
     def handler(self, record: Record) -> HandlerDefinition:
         return self._services[record.service][0].handlers[record.handler]
+
+    def newest(self, service: str, handler: str) -> HandlerDefinition:
+        """The handler that new invocations begin on."""
+        return self._services[service][0].handlers[handler]
+
+    def version(self, service: str, handler: str) -> int:
+        """The version of the service that new invocations of *handler* begin on."""
+        return self._services[service][0].version
+
+    def bind(self, handler: Any, arg: Any, key: str | None) -> Bound:
+        """What a handler's call means; see :class:`Bound`."""
+        definition, key, payload = bind(self._services, handler, arg, key)
+        return Bound(
+            definition.service,
+            definition.name,
+            key,
+            payload,
+            definition.kind is HandlerKind.RUN,
+            definition.kind is HandlerKind.EXCLUSIVE,
+            definition.argument_serde,
+            definition.result_serde,
+        )
 
     def why_blocked(self, record: Record) -> str:
         """Why an invocation can not run here; an empty text if it can."""
