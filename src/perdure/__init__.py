@@ -1,5 +1,14 @@
 """Durable execution for asyncio: an await that outlives the process."""
 
+from perdure._declarations import (
+    PromiseDeclaration,
+    SignalDeclaration,
+    StateDeclaration,
+    StateWithDefault,
+    promise,
+    signal,
+    state,
+)
 from perdure._handles import Accepted, InvocationHandle
 from perdure._runtime._describe import Description
 from perdure._runtime._filter import InvocationFilter
@@ -87,12 +96,16 @@ __all__ = [
     "ObjectSharedContext",
     "Pending",
     "PerdureError",
+    "PromiseDeclaration",
     "PromiseInfo",
     "PromiseNameError",
     "Request",
     "RetryPolicy",
     "RetryableError",
     "Service",
+    "SignalDeclaration",
+    "StateDeclaration",
+    "StateWithDefault",
     "Status",
     "StoreBroken",
     "StoreClosed",
@@ -106,5 +119,8 @@ __all__ = [
     "WorkflowContext",
     "WorkflowSharedContext",
     "handler",
+    "promise",
+    "signal",
+    "state",
     "step_token",
 ]

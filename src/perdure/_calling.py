@@ -15,6 +15,7 @@ from perdure._absent import ABSENT
 from perdure._core._entries import Kind
 from perdure._core._machine import Machine
 from perdure._core._outgoing import Outgoing, child_id
+from perdure._declarations import SignalDeclaration, name_and_serde
 from perdure._ids import format_awakeable, format_id, parse_awakeable, parse_id
 from perdure._limits import check_headers, check_idempotency_key, check_name, seconds_of
 from perdure.errors import AlreadyCompleted, Conflict, InvalidInput, TerminalError
@@ -65,6 +66,7 @@ class Calling:
     """
 
     _machine: Machine
+    _service: type = object  # class of the service whose handler this is, where it is known
 
     def __init__(self, raw_id: bytes, binder: Binder, held: tuple[str, str] | None) -> None:
         self._raw_id = raw_id
@@ -307,18 +309,21 @@ class Calling:
             raise awakeable_is_over(awakeable_id)
 
     @overload
+    def signal(self, name: SignalDeclaration[T]) -> DurableFuture[T]: ...
+    @overload
     def signal(self, name: str, type: type[T]) -> DurableFuture[T]: ...
     @overload
     def signal(self, name: str, type: Any = UNTYPED) -> DurableFuture[Any]: ...
 
-    def signal(self, name: str, type: Any = UNTYPED) -> DurableFuture[Any]:
+    def signal(self, name: str | SignalDeclaration[Any], type: Any = UNTYPED) -> DurableFuture[Any]:
         """The next message *name* to this invocation: ``engine.signal(id, name, value)``.
 
         Each call takes one message, in the order of their arrival; those that came before it are
-        kept for it.
+        kept for it. *name* may be a declaration, which has a type of its own.
         """
-        check_name(name, "signal name")
-        signal: Signal[Any] = Signal(self._machine, Kind.SIGNAL_AWAIT, name, serde_for(type))
+        declared, serde = name_and_serde(name, type, SignalDeclaration, self._service)
+        check_name(declared, "signal name")
+        signal: Signal[Any] = Signal(self._machine, Kind.SIGNAL_AWAIT, declared, serde)
         signal.issue()
         return signal
 

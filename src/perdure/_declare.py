@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, Final
 
+from perdure._declarations import bind_declarations
 from perdure._definitions import (
     DEFINITION,
     HandlerDefinition,
@@ -18,9 +19,9 @@ from perdure._definitions import (
     ServiceKind,
 )
 from perdure._limits import NAME_BYTES_MAX
+from perdure._place import Place
 from perdure._signatures import (
     HandlerTypes,
-    Place,
     Scope,
     place_of,
     plain_function,
@@ -82,6 +83,7 @@ def declare(
         raise place.error(f"{title}: version= must be a whole number from 1, got {version!r}")
     name = _checked_name(options.name or cls.__name__, r"[\w.\-]+", place, title)
 
+    declarations = bind_declarations(cls, service=name, kind=kind, abstract=abstract)
     scope = Scope(cls, frame)
     handlers = _handlers(name, cls, kind, options, scope)
     if kind is ServiceKind.WORKFLOW and not abstract and "run" not in handlers:
@@ -104,6 +106,7 @@ def declare(
         file=place.file,
         line=place.line,
         description=_description(cls),
+        declarations=declarations,
         references={each.attribute: HandlerReference(each, cls) for each in handlers.values()},
         scope=scope,
     )

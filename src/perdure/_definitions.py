@@ -10,7 +10,9 @@ from datetime import timedelta
 from types import MethodType
 from typing import Any, Final
 
-from perdure._signatures import HandlerTypes, Place, Scope, Signature
+from perdure._declarations import Declaration
+from perdure._place import Place
+from perdure._signatures import HandlerTypes, Scope, Signature
 from perdure.errors import DefinitionError
 from perdure.retry import RetryPolicy
 from perdure.serde import Serde
@@ -145,7 +147,7 @@ class HandlerDefinition:
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ServiceDefinition:
     """What a service class declares. ``handlers`` is by handler name, bases' handlers first,
-    ``references`` by attribute.
+    ``references`` and ``declarations`` by attribute.
     """
 
     name: str
@@ -162,17 +164,20 @@ class ServiceDefinition:
     file: str
     line: int
     description: str
+    declarations: dict[str, Declaration[Any]] = field(repr=False)
     references: dict[str, HandlerReference] = field(repr=False)
     scope: Scope = field(repr=False)
 
     def resolve_types(self) -> None:
-        """Resolve the types of every handler.
+        """Resolve the types of every handler and declaration.
 
         Raises:
-          DefinitionError: One cannot be resolved or stored; names the handler's file and line.
+          DefinitionError: One cannot be resolved or stored; names its file and line.
         """
         for definition in self.handlers.values():
             definition.types.serdes()
+        for declaration in self.declarations.values():
+            declaration.resolve()
         self.scope.release()
 
 

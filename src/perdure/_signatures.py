@@ -12,10 +12,11 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import CodeType, FrameType, FunctionType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from perdure import context as contexts
-from perdure.errors import DefinitionError, InvalidInput
+from perdure._place import Place
+from perdure.errors import InvalidInput
 from perdure.serde import UNTYPED, Serde, serde_for
 
 # Any, in this module: annotations are any object, evaluated or not.
@@ -30,21 +31,6 @@ CONTEXTS: Final[Mapping[str, type]] = {
         contexts.WorkflowSharedContext,
     )
 }
-
-
-class Place(NamedTuple):
-    """Where something is declared."""
-
-    file: str
-    line: int
-
-    @classmethod
-    def of_frame(cls, frame: FrameType | None) -> Place:
-        return cls("?", 0) if frame is None else cls(frame.f_code.co_filename, frame.f_lineno)
-
-    def error(self, text: str) -> DefinitionError:
-        """Return the error that names this place."""
-        return DefinitionError(f"{self.file}:{self.line}: {text}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,18 @@ import functools
 from typing import Any, TypeVar, overload
 
 from perdure._base_context import Context, Request
+from perdure._declarations import (
+    Declaration,
+    PromiseDeclaration,
+    StateDeclaration,
+    StateWithDefault,
+    check_use,
+    name_and_serde,
+)
 from perdure._limits import check_name
 from perdure.errors import InvalidInput, PromiseNameError
 from perdure.futures import DurablePromise, durable_promise
-from perdure.serde import UNTYPED, Serde, serde_for
+from perdure.serde import UNTYPED, serde_for
 
 __all__ = [
     "Context",
@@ -36,14 +44,31 @@ class _KeyedContext(Context):
         return self._key
 
     @overload
+    async def get(self, name: StateWithDefault[T]) -> T: ...
+    @overload
+    async def get(self, name: StateDeclaration[T]) -> T | None: ...
+    @overload
     async def get(self, name: str, type: type[T], default: D) -> T | D: ...
     @overload
     async def get(self, name: str, type: type[T]) -> T | None: ...
     @overload
     async def get(self, name: str, type: Any = UNTYPED, default: Any = None) -> Any: ...
 
-    async def get(self, name: str, type: Any = UNTYPED, default: Any = None) -> Any:
-        """The value of state *name* of this key, or *default* where it is not set."""
+    async def get(
+        self, name: str | StateDeclaration[Any], type: Any = UNTYPED, default: Any = None
+    ) -> Any:
+        """The value of state *name* of this key, or *default* where it is not set.
+
+        *name* may be a declaration, which has a type and perhaps a default of its own.
+        """
+        if isinstance(name, Declaration):
+            declared = check_use(name, StateDeclaration, self._service)
+            if type is not UNTYPED or default is not None:
+                raise InvalidInput(
+                    f"{name!r} has a type of its own, and its default is declared with it: "
+                    "perdure.state(…, default=…); leave the others out"
+                )
+            return declared.decode(self._machine.get_state(declared.name))
         _check_state_name(name)
         payload = self._machine.get_state(name)
         if payload is None:
@@ -54,11 +79,16 @@ class _KeyedContext(Context):
         """The names of the state set for this key, sorted."""
         return self._machine.state_names()
 
-    def set(self, name: str, value: Any) -> None:
+    @overload
+    def set(self, name: StateDeclaration[T], value: T) -> None: ...
+    @overload
+    def set(self, name: str, value: Any) -> None: ...
+
+    def set(self, name: str | StateDeclaration[Any], value: Any) -> None:
         """Set state *name*; refused in a shared handler."""
         self._refuse("set")
 
-    def clear(self, name: str) -> None:
+    def clear(self, name: str | StateDeclaration[Any]) -> None:
         """Remove state *name*; refused in a shared handler."""
         self._refuse("clear")
 
@@ -76,22 +106,32 @@ class _KeyedContext(Context):
 class _WritingContext(_KeyedContext):
     """The contexts that may write state."""
 
-    def set(self, name: str, value: Any) -> None:
-        """Set state *name* to *value*, which is encoded at once."""
-        _check_state_name(name)
-        place = f"state {name!r}"
-        serde: Serde[Any] = serde_for(UNTYPED)
+    @overload
+    def set(self, name: StateDeclaration[T], value: T) -> None: ...
+    @overload
+    def set(self, name: str, value: Any) -> None: ...
+
+    def set(self, name: str | StateDeclaration[Any], value: Any) -> None:
+        """Set state *name* to *value*, which is encoded at once.
+
+        *name* may be a declaration: then *value* is checked against its type.
+        """
+        declared, serde = name_and_serde(name, UNTYPED, StateDeclaration, self._service)
+        _check_state_name(declared)
+        place = f"state {declared!r}"
         payload = serde.encode(value, place)
 
         def recode(recorded: bytes) -> bytes:
-            return serde.encode(serde_for(type(value)).decode(recorded, place), place)
+            typed = serde_for(type(value)) if serde.annotation is UNTYPED else serde
+            return serde.encode(typed.decode(recorded, place), place)
 
-        self._machine.set_state(name, payload, recode)
+        self._machine.set_state(declared, payload, recode)
 
-    def clear(self, name: str) -> None:
+    def clear(self, name: str | StateDeclaration[Any]) -> None:
         """Remove state *name*."""
-        _check_state_name(name)
-        self._machine.clear_state(name)
+        declared, _ = name_and_serde(name, UNTYPED, StateDeclaration, self._service)
+        _check_state_name(declared)
+        self._machine.clear_state(declared)
 
     def clear_all(self) -> None:
         """Remove all state of this key."""
@@ -108,14 +148,22 @@ class ObjectContext(_WritingContext):
 
 class _PromiseContext(_KeyedContext):
     @overload
+    def promise(self, name: PromiseDeclaration[T]) -> DurablePromise[T]: ...
+    @overload
     def promise(self, name: str, type: type[T]) -> DurablePromise[T]: ...
     @overload
     def promise(self, name: str, type: Any = UNTYPED) -> DurablePromise[Any]: ...
 
-    def promise(self, name: str, type: Any = UNTYPED) -> DurablePromise[Any]:
-        """The durable promise *name* of this workflow key, carrying a value of *type*."""
+    def promise(
+        self, name: str | PromiseDeclaration[Any], type: Any = UNTYPED
+    ) -> DurablePromise[Any]:
+        """The durable promise *name* of this workflow key, carrying a value of *type*.
+
+        *name* may be a declaration, which has a type of its own.
+        """
         self._machine.check_usable()
-        return durable_promise(self._machine, name, serde_for(type))
+        declared, serde = name_and_serde(name, type, PromiseDeclaration, self._service)
+        return durable_promise(self._machine, declared, serde)
 
 
 class WorkflowSharedContext(_PromiseContext):
@@ -126,20 +174,28 @@ class WorkflowContext(_PromiseContext, _WritingContext):
     """The context of a workflow's ``run``."""
 
     @overload
+    def promise(self, name: PromiseDeclaration[T]) -> DurablePromise[T]: ...
+    @overload
     def promise(self, name: str, type: type[T]) -> DurablePromise[T]: ...
     @overload
     def promise(self, name: str, type: Any = UNTYPED) -> DurablePromise[Any]: ...
 
-    def promise(self, name: str, type: Any = UNTYPED) -> DurablePromise[Any]:
+    def promise(
+        self, name: str | PromiseDeclaration[Any], type: Any = UNTYPED
+    ) -> DurablePromise[Any]:
         """The durable promise *name* of this workflow key, carrying a value of *type*.
+
+        *name* may be a declaration, which has a type of its own.
 
         Raises:
           PromiseNameError: ``run`` has asked for this name before: one promise, one event.
         """
-        promise = super().promise(name, type)
-        if not self._machine.claim_promise(name):
+        self._machine.check_usable()
+        declared, serde = name_and_serde(name, type, PromiseDeclaration, self._service)
+        promise = durable_promise(self._machine, declared, serde)
+        if not self._machine.claim_promise(declared):
             raise PromiseNameError(
-                f"run asked twice for the promise {name!r}; keep the first and await it again, "
+                f"run asked twice for the promise {declared!r}; keep the first and await it again, "
                 "or give the second event a name of its own"
             )
         return promise

@@ -114,7 +114,7 @@ class RetryableError(PerdureError):
 
 
 class DefinitionError(PerdureError):
-    """A service class is declared wrongly, or an engine is given what it can not serve.
+    """A service class or a declaration is wrong, or an engine is given what it can not serve.
 
     Of a class the text names file, line and remedy.
     """

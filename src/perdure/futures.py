@@ -282,6 +282,8 @@ def failure_of(reason: str | TerminalError, code: int) -> TerminalError:
         raise InvalidInput(
             f"a promise is rejected with a text or a TerminalError, not {type(reason).__name__}"
         )
+    if type(code) is not int:
+        raise InvalidInput(f"the code of a rejection is an HTTP status, not {code!r}")
     return TerminalError(reason, code)
 
 

@@ -25,7 +25,8 @@ from perdure._definitions import (
     ServiceKind,
     definition_of,
 )
-from perdure._signatures import Place, defining_frame, plain_function
+from perdure._place import Place
+from perdure._signatures import defining_frame, plain_function
 from perdure.errors import DefinitionError, InvalidInput
 from perdure.retry import RetryPolicy
 

@@ -42,10 +42,12 @@ DECLARING = {"context", "futures", "service"}
 VERBS = (
     VALUES
     | DECLARING
-    | {"_absent", "_binding", "_calling", "_core", "_handles", "_opened", "_results", "_runtime"}
+    | {"_absent", "_binding", "_calling", "_core", "_declarations", "_handles", "_opened"}
+    | {"_promises", "_results", "_runtime"}
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "_place": set(),
     "_ids": set(),
     "_limits": set(),
     "_annotations": set(),
@@ -58,16 +60,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "futures": VALUES | {"_core"},
     "_step_traits": VALUES,
     "_absent": set(),
-    "_calling": VALUES | {"_absent", "_core", "futures"},
+    "_declarations": VALUES | {"_place"},
+    "_calling": VALUES | {"_absent", "_core", "_declarations", "futures"},
     "_base_context": VALUES | {"_calling", "_core", "_step_traits", "futures"},
-    "context": VALUES | {"_base_context", "futures"},
-    "_signatures": VALUES | {"context"},
-    "_definitions": VALUES | {"_signatures"},
-    "_declare": VALUES | {"_definitions", "_signatures"},
-    "service": VALUES | {"_declare", "_definitions", "_signatures"},
+    "context": VALUES | {"_base_context", "_declarations", "futures"},
+    "_signatures": VALUES | {"_place", "context"},
+    "_definitions": VALUES | {"_declarations", "_place", "_signatures"},
+    "_declare": VALUES | {"_declarations", "_definitions", "_place", "_signatures"},
+    "service": VALUES | {"_declare", "_definitions", "_place", "_signatures"},
     "_binding": VALUES | DECLARING | {"_absent"},
     "_runtime": VALUES | DECLARING | {"_binding", "_calling", "_core", "_store", "_journal"},
     "_results": VALUES | {"_runtime"},
+    "_promises": VALUES | DECLARING | {"_binding", "_declarations", "_runtime"},
     "_handles": VALUES | {"_results"},
     "_options": set(),
     "_opened": {"_binding", "_results", "_runtime"},
@@ -75,7 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": VALUES
     | DECLARING
     | {"_binding", "_inspecting", "_invoking", "_operating", "_options", "_runtime", "_store"},
-    "__init__": VALUES | DECLARING | {"_handles", "_runtime", "engine"},
+    "__init__": VALUES | DECLARING | {"_declarations", "_handles", "_runtime", "engine"},
 }
 # The codec is pure: bytes in, entries out. Of the extension, it is all that leaves the store.
 CODEC = {"decode_entries", "encode_entries"}

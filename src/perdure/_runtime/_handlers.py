@@ -78,6 +78,7 @@ async def _run_handler(instance: Instance, binder: Binder, machine: Machine) -> 
         binder,
         (record.service, record.key) if instance.is_exclusive else None,
     )
+    context._service = type(instance.service)
     target = f"{record.service}.{record.handler}"
     try:
         if record.argument is None:

@@ -12,6 +12,7 @@ from perdure._runtime._consequences import Consequences
 from perdure._runtime._instance import LIVE
 from perdure._runtime._layout import Backoff
 from perdure._runtime._outstanding import outstanding_in
+from perdure._store import Db
 from perdure.errors import Conflict, InvalidInput, Killed
 from perdure.serde import encode_failure
 
@@ -35,6 +36,14 @@ class Interventions:
         """Resolve or reject an awakeable; False if nobody waits for it."""
         exchange = self._scheduler.ledger.exchange
         return self._exchanged(exchange.complete_awakeable, name, payload, failed)
+
+    def complete_promise(self, group: bytes, name: str, payload: bytes, failed: bool) -> bool:
+        """Resolve or reject a promise of a key; False if it was completed before."""
+        scheduler = self._scheduler
+        if scheduler.store.get(Db.PROMISES, group, name.encode()) is not None:
+            return False
+        self._exchanged(scheduler.ledger.promises.complete, group, name, payload, failed)
+        return True
 
     def signal(self, invocation_id: bytes, name: str, payload: bytes) -> None:
         """Give an unfinished invocation a message."""
@@ -110,10 +119,14 @@ class Interventions:
         """What ``write(*args, consequences)`` returns, once its unit is sealed."""
         scheduler = self._scheduler
         consequences = Consequences()
-        result = write(*args, consequences)
-        scheduler.store.seal()
-        for invocation_id in consequences.notified or ():
-            scheduler.residents.wake(invocation_id)
+        try:
+            result = write(*args, consequences)
+            scheduler.store.seal()
+            for invocation_id in consequences.notified or ():
+                scheduler.residents.wake(invocation_id)
+        except BaseException as error:
+            scheduler.fail_for(error)  # no half of a unit is gone on with
+            raise
         return result
 
     def kill(self, invocation_id: bytes) -> None:
