@@ -12,6 +12,7 @@ cdef class Commands:
     cdef public long long time_ms
     cdef readonly dict outstanding
     cdef set _promise_names
+    cdef dict _patches
     cdef object _view
     cdef bint _has_writes
     cdef object _sites

@@ -47,6 +47,7 @@ class Kind:
     STATE_SET: Final = 53
     STATE_CLEAR: Final = 54
     STATE_CLEAR_ALL: Final = 55
+    PATCHED: Final = 59  # recorded where the answer is yes
 
 
 FIRST_COMMAND = Kind.OUTPUT
@@ -110,6 +111,7 @@ _WORDS = {
     Kind.STATE_SET: "set state",
     Kind.STATE_CLEAR: "clear state",
     Kind.STATE_CLEAR_ALL: "clear all state",
+    Kind.PATCHED: "patched",
 }
 
 
