@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from types import MethodType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from perdure._signatures import HandlerTypes, Place, Scope, Signature
 from perdure.errors import DefinitionError
@@ -98,7 +98,7 @@ class HandlerDefinition:
     The options are those in force: the handler's own, else its class's, else None.
 
     Attributes:
-      service: Name of the service.
+      service: Name of the service; ``version`` is its class's.
       name: Name of the handler; ``attribute`` is the method's, usually the same.
       function: The plain function: call it with (instance, context) or (instance, context, arg).
       takes_argument: There is a parameter after the context.
@@ -107,6 +107,7 @@ class HandlerDefinition:
     """
 
     service: str
+    version: int
     name: str
     attribute: str
     kind: HandlerKind
@@ -174,6 +175,10 @@ class ServiceDefinition:
         for definition in self.handlers.values():
             definition.types.serdes()
         self.scope.release()
+
+
+Versions: TypeAlias = tuple[tuple[ServiceDefinition, Any], ...]
+"""The versions of one service, the highest first: what is declared, and the user's instance."""
 
 
 class HandlerReference:

@@ -63,7 +63,8 @@ class Invoking(Opened):
         """Invoke *handler* and wait for its result; cancelling the wait does not cancel it.
 
         Args:
-          handler: A method of a service class, or ``"Service.handler"``.
+          handler: A method of a service class, or ``"Service.handler"``. Whatever version the class
+            is of, the invocation begins on the highest here that has the handler.
           arg: Its argument, where it takes one.
           key: For handlers of workflows and objects.
           returns: Type of the result; wins over the handler's own annotation.
@@ -141,6 +142,7 @@ class Invoking(Opened):
             existing = scheduler.find_run(definition.service, key)
             if existing is not None:
                 await scheduler.answers.committed()
+                serde = self._results.serde_of_run(existing, definition, returns)
                 return InvocationHandle(
                     self._results, InvocationId(existing), Accepted.EXISTING, serde
                 )
@@ -203,9 +205,9 @@ class Invoking(Opened):
         await scheduler.room()
         existing = scheduler.find_run(definition.service, key)
         if existing is not None:
-            output = await self._results.wait(InvocationId(existing))
-        else:
-            output = await self._begin_and_wait(definition, key, payload, headers)
+            serde = self._results.serde_of_run(existing, definition, returns)
+            return decode_output(await self._results.wait(InvocationId(existing)), serde)
+        output = await self._begin_and_wait(definition, key, payload, headers)
         return decode_output(output, result_serde(definition, returns))
 
     async def _begin_and_wait(

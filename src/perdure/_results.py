@@ -11,6 +11,7 @@ from perdure._runtime._layout import Output
 from perdure._runtime._scheduler import Scheduler
 from perdure.errors import InvalidInput, NotFound, NotReady
 from perdure.serde import Serde, decode_failure, serde_for
+from perdure.service import HandlerDefinition
 
 R = TypeVar("R")
 
@@ -88,6 +89,21 @@ class Results:
             raise InvalidInput(
                 f"{record.service}.{record.handler} is not registered here: pass returns="
             )
+        return scheduler.registry.handler(record).result_serde
+
+    def serde_of_run(
+        self, run_id: bytes, definition: HandlerDefinition, returns: Any
+    ) -> Serde[Any]:
+        """The serde of the result of a run that exists, for who asked for one of *definition*.
+
+        It may have begun on another version, whose result has a type of its own.
+        """
+        if returns is not None:
+            return serde_for(returns)
+        scheduler = self._scheduler()
+        record = scheduler.answers.record(run_id)
+        if record is None or not scheduler.registry.is_registered(record):
+            return definition.result_serde
         return scheduler.registry.handler(record).result_serde
 
 

@@ -51,7 +51,7 @@ async def old(ctx: WorkflowContext) -> list[Any]:
 
 
 async def new(ctx: WorkflowContext) -> list[Any]:
-    seen = []
+    seen: list[Any] = []
     if ctx.patched("check stock"):
         seen.append(await ctx.run("check", work, "check"))
     seen.append(await ctx.run("charge", work, "charge"))

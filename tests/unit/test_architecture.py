@@ -61,7 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service": VALUES | {"_declare", "_definitions", "_signatures"},
     "_runtime": VALUES | DECLARING | {"_core", "_store", "_journal"},
     "_binding": VALUES | DECLARING,
-    "_results": VALUES | {"_runtime"},
+    "_results": VALUES | DECLARING | {"_runtime"},
     "_handles": VALUES | {"_results"},
     "_options": set(),
     "_opened": {"_binding", "_results", "_runtime"},

@@ -52,8 +52,7 @@ class Residents:
     def make(self, invocation_id: bytes, record: Record, phase: int) -> Instance:
         """Put an invocation into memory; nothing has happened in it yet."""
         scheduler = self._scheduler
-        definition = scheduler.registry.handler(record)
-        _, target = scheduler.registry.service(record.service)
+        definition, target = scheduler.registry.handler_and_instance(record)
         instance = Instance(invocation_id, record, definition, target, phase)
         instance.machine = make_machine(
             instance,

@@ -13,7 +13,6 @@ import asyncio
 import logging
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 from perdure._core._loop import Stage
 from perdure._core._machine import START
@@ -43,7 +42,7 @@ from perdure._runtime._timers import Timers
 from perdure._store import Db, Store
 from perdure.errors import InternalError, PerdureError, StoreClosed, StoreError
 from perdure.retry import RetryPolicy
-from perdure.service import HandlerDefinition, HandlerKind, ServiceDefinition
+from perdure.service import HandlerDefinition, HandlerKind, Versions
 
 logger = logging.getLogger("perdure")
 
@@ -62,7 +61,7 @@ class Scheduler:
     def __init__(
         self,
         store: Store,
-        services: Mapping[str, tuple[ServiceDefinition, Any]],
+        services: Mapping[str, Versions],
         *,
         loop: asyncio.AbstractEventLoop,
         clock: Clock,
@@ -253,7 +252,7 @@ class Scheduler:
             service=definition.service,
             key=key,
             handler=definition.name,
-            version=self.registry.service(definition.service)[0].version,
+            version=definition.version,
             created_ms=self.clock.now_ms(),
             argument=argument,
             headers=headers,
