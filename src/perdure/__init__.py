@@ -1,6 +1,7 @@
 """Durable execution for asyncio: an await that outlives the process."""
 
 from perdure._handles import Accepted, InvocationHandle
+from perdure._runtime._check import CheckedInvocation, CheckReport, Verdict
 from perdure._runtime._describe import Description, JournalEntry, Status
 from perdure._runtime._steps import step_token
 from perdure.context import (
@@ -15,6 +16,7 @@ from perdure.engine import Engine
 from perdure.errors import (
     AlreadyCompleted,
     Cancelled,
+    CheckFailed,
     Conflict,
     DataDirectoryInUse,
     DefinitionError,
@@ -43,6 +45,9 @@ __all__ = [
     "Accepted",
     "AlreadyCompleted",
     "Cancelled",
+    "CheckFailed",
+    "CheckReport",
+    "CheckedInvocation",
     "Conflict",
     "Context",
     "DataDirectoryInUse",
@@ -77,6 +82,7 @@ __all__ = [
     "StoreError",
     "TerminalError",
     "Timer",
+    "Verdict",
     "VirtualObject",
     "Workflow",
     "WorkflowContext",

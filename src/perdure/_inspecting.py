@@ -7,6 +7,7 @@ from typing import Any
 from perdure._ids import parse_id
 from perdure._opened import Opened
 from perdure._results import decode_output
+from perdure._runtime._check import CheckReport, check_unfinished
 from perdure._runtime._describe import Description
 
 
@@ -43,3 +44,15 @@ class Inspecting(Opened):
           NotFound: There is none with this id.
         """
         return await self._results.describe(parse_id(invocation_id))
+
+    async def check(self) -> CheckReport:
+        """Replay the journal of every unfinished invocation against the code at hand, for nothing.
+
+        Nothing is written or delivered, no step runs, and the invocations in memory are left as
+        they are: each is replayed beside them and thrown away. Handlers' code runs, as in every
+        replay, up to where its journal ends.
+
+        Raises:
+          StoreBroken, StoreClosed: The engine failed, or was closed, before the check ended.
+        """
+        return await check_unfinished(self._open_scheduler())

@@ -14,6 +14,7 @@ from perdure import (
     Context,
     DefinitionError,
     InvalidInput,
+    InvocationHandle,
     NotFound,
     ObjectContext,
     RetryPolicy,
@@ -70,14 +71,11 @@ def test_what_is_in_flight_stays_and_what_begins_takes_the_highest(place: Place)
     async def main() -> None:
         old = await begun_on_one(place, "old")
         async with place.engine(OrderV7(), OrderV1(), Order()) as engine:
-            handles = {
-                name: await engine.send(reference, key=name)
-                for name, reference in {
-                    "by one": OrderV1.run,
-                    "by two": Order.run,
-                    "by seven": OrderV7.run,
-                    "by text": "Order.run",
-                }.items()
+            handles: dict[str, InvocationHandle[Any]] = {
+                "by one": await engine.send(OrderV1.run, key="by one"),
+                "by two": await engine.send(Order.run, key="by two"),
+                "by seven": await engine.send(OrderV7.run, key="by seven"),
+                "by text": await engine.send("Order.run", key="by text"),
             }
             versions = [(await engine.describe(handle.id)).version for handle in handles.values()]
             assert versions == [7, 7, 7, 7]
@@ -349,6 +347,9 @@ def test_versions_of_different_kinds_are_refused(resident_place: Place, version:
         @handler
         async def say(self, ctx: ObjectContext) -> None: ...
 
-    text = r"test_versions\.py:\d+: service 'Order' is declared as object here and as workflow at .*\.py:\d+;"
+    text = (
+        r"test_versions\.py:\d+: service 'Order' is declared as object here and as workflow at "
+        r".*test_versions\.py:\d+;"
+    )
     with pytest.raises(DefinitionError, match=text):
         resident_place.engine(OrderV1(), Order(), Thing())
