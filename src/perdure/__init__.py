@@ -37,13 +37,23 @@ from perdure.errors import (
     StoreError,
     TerminalError,
 )
-from perdure.futures import DurableFuture, DurablePromise, Pending, Timer
+from perdure.futures import (
+    Awakeable,
+    Call,
+    DurableFuture,
+    DurablePromise,
+    InvocationRef,
+    Pending,
+    Timer,
+)
 from perdure.retry import RetryPolicy
 from perdure.service import Service, VirtualObject, Workflow, handler
 
 __all__ = [
     "Accepted",
     "AlreadyCompleted",
+    "Awakeable",
+    "Call",
     "Cancelled",
     "CheckFailed",
     "CheckReport",
@@ -60,6 +70,7 @@ __all__ = [
     "InternalError",
     "InvalidInput",
     "InvocationHandle",
+    "InvocationRef",
     "JournalEntry",
     "Killed",
     "NondeterminismError",

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, TypeVarTuple, overload
 
+from perdure._calling import Binder, Calling
 from perdure._core._entries import Kind
-from perdure._core._loop import DELAY_DAYS_MAX
 from perdure._core._machine import Machine
-from perdure._limits import check_name
+from perdure._ids import format_id
+from perdure._limits import check_name, seconds_of
 from perdure._step_traits import step_traits
 from perdure.errors import InvalidInput
 from perdure.futures import CompletionOrder, DurableFuture, Step, StepOptions, Timer, wait_first
@@ -31,8 +32,6 @@ _logger = logging.getLogger("perdure.handler")
 # The options of nearly every step, made once.
 _ASYNC, _SYNC = StepOptions(is_async=True), StepOptions(is_async=False)
 
-DELAY_MAX = timedelta(days=DELAY_DAYS_MAX)
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -40,7 +39,7 @@ class Request:
 
     Attributes:
       headers: As sent by the caller.
-      idempotency_key: None; no caller can send one yet.
+      idempotency_key: As sent by the caller, or None.
       attempt: Number of this attempt of the invocation, from 1; a resume begins at 1 again.
     """
 
@@ -67,15 +66,24 @@ class InvocationLog(logging.LoggerAdapter[logging.Logger]):
         return f"[{self.extra['invocation_id']}] {msg}", kwargs
 
 
-class Context:
+class Context(Calling):
     """The context of a service's handler, and what all contexts have.
 
     Used outside one run of its handler, or with what can not be stored, it raises ``InvalidInput``.
     """
 
-    def __init__(self, machine: Machine, invocation_id: str, key: str, request: Request) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        invocation_id: bytes,
+        key: str,
+        request: Request,
+        binder: Binder,
+        held: tuple[str, str] | None = None,
+    ) -> None:
+        super().__init__(invocation_id, binder, held)
         self._machine = machine
-        self._invocation_id = invocation_id
+        self._invocation_id = format_id(invocation_id)
         self._key = key
         self._request = request
         self._random: random.Random | None = None
@@ -259,15 +267,3 @@ def _check_step_name(name: str) -> None:
 
 def _from_ms(time_ms: int) -> datetime:
     return datetime.fromtimestamp(time_ms // 1000, UTC) + timedelta(milliseconds=time_ms % 1000)
-
-
-def seconds_of(value: timedelta | float, place: str) -> float:
-    if isinstance(value, timedelta):
-        seconds = value.total_seconds()
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        seconds = float(value)
-    else:
-        raise InvalidInput(f"{place}: expected seconds or a timedelta, got {value!r}")
-    if not 0 <= seconds <= DELAY_MAX.total_seconds():
-        raise InvalidInput(f"{place}: {value!r} is not between 0 and {DELAY_MAX.days} days")
-    return seconds

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import enum
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
+from perdure._absent import ABSENT
 from perdure._limits import check_key
 from perdure.errors import DefinitionError, InvalidInput, NotFound
 from perdure.serde import Serde, serde_for
@@ -21,14 +21,6 @@ from perdure.service import (
 
 Services = Mapping[str, Versions]
 """The versions of each service, by its name."""
-
-
-class _Absent(enum.Enum):
-    ABSENT = "absent"
-
-
-ABSENT: Final = _Absent.ABSENT
-"""An argument left out, which is not the same as None."""
 
 
 def register(services: Iterable[Any]) -> dict[str, Versions]:
@@ -87,7 +79,7 @@ def bind(
         known = known_names(service_name, services)
         raise NotFound(f"service {service_name!r} is not registered here; there are: {known}")
     service = versions[0][0]
-    definition = next((v.handlers[name] for v, _ in versions if name in v.handlers), None)
+    definition = newest(versions, name)
     if definition is None:
         known = known_names(name, {each for version, _ in versions for each in version.handlers})
         raise NotFound(f"service {service_name!r} has no handler {name!r}; it has: {known}")
@@ -102,6 +94,14 @@ def bind(
         raise InvalidInput(f"{target}: the key must be a str, not {type(key).__name__}")
     check_key(key, f"key of {target}")
     return definition, key, _encode_argument(definition, arg, target)
+
+
+def newest(versions: Versions, handler: str) -> HandlerDefinition | None:
+    """The handler of the highest version that has one of that name."""
+    for service, _ in versions:
+        if handler in service.handlers:
+            return service.handlers[handler]
+    return None
 
 
 def known_names(name: str, names: Iterable[str]) -> str:

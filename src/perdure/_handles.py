@@ -59,3 +59,7 @@ class InvocationHandle(Generic[R]):
         """
         output = await self._results.now(self._invocation_id)
         return decode_output(output, self._serde)
+
+    async def cancel(self) -> bool:
+        """Ask the invocation to end; see ``engine.cancel``."""
+        return await self._results.cancel(self._invocation_id)

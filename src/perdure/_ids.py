@@ -96,3 +96,35 @@ def parse_id(text: object) -> InvocationId:
         f"{shown} is not an invocation id; ids look like "
         f"{ID_PREFIX}06d3pdls0000f7hnf6snuijs2k ({ID_PREFIX} and 26 characters 0-9, a-v)"
     )
+
+
+AWAKEABLE_PREFIX: Final = "awk_"
+
+
+def format_awakeable(invocation_id: bytes, index: int) -> str:
+    """The id of the awakeable that the command at *index* of an invocation's journal made."""
+    raw = invocation_id + index.to_bytes(4, "big")
+    return AWAKEABLE_PREFIX + base64.b32hexencode(raw).decode("ascii").lower()
+
+
+def parse_awakeable(text: object) -> tuple[InvocationId, int]:
+    """The invocation and the journal index of an awakeable.
+
+    Raises:
+      InvalidInput: It is not what :func:`format_awakeable` gives for any awakeable.
+    """
+    if isinstance(text, str) and text.startswith(AWAKEABLE_PREFIX):
+        try:
+            raw = base64.b32hexdecode(text[len(AWAKEABLE_PREFIX) :].upper())
+        except (binascii.Error, ValueError):
+            raw = b""
+        if len(raw) == ID_BYTES + 4:
+            invocation_id, index = raw[:ID_BYTES], int.from_bytes(raw[ID_BYTES:], "big")
+            if format_awakeable(invocation_id, index) == text:
+                return InvocationId(invocation_id), index
+    shown = repr(text)
+    shown = shown if len(shown) <= 80 else shown[:80] + "…"
+    raise InvalidInput(
+        f"{shown} is not the id of an awakeable; they are {AWAKEABLE_PREFIX} and 32 characters "
+        "0-9, a-v, as ctx.awakeable().id gives them"
+    )

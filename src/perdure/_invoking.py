@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar, cast, overload
+from datetime import timedelta
+from typing import Any, TypeVar, overload
 
-from perdure._binding import ABSENT, bind, result_serde
+from perdure._absent import ABSENT
+from perdure._binding import bind, result_serde
+from perdure._calling import no_idempotency_key
+from perdure._core._outgoing import Outgoing
 from perdure._handles import Accepted, InvocationHandle
 from perdure._ids import InvocationId
-from perdure._limits import check_headers
+from perdure._limits import check_headers, check_idempotency_key, seconds_of
 from perdure._opened import Opened
 from perdure._results import decode_output
 from perdure._runtime._layout import Output
@@ -30,6 +35,7 @@ class Invoking(Opened):
         arg: A,
         *,
         key: str | None = None,
+        idempotency_key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> R: ...
     @overload
@@ -38,6 +44,7 @@ class Invoking(Opened):
         handler: Callable[[Any, Any], Awaitable[R]],
         *,
         key: str | None = None,
+        idempotency_key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> R: ...
     @overload
@@ -48,6 +55,7 @@ class Invoking(Opened):
         *,
         key: str | None = None,
         returns: Any = None,
+        idempotency_key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any: ...
 
@@ -58,6 +66,7 @@ class Invoking(Opened):
         *,
         key: str | None = None,
         returns: Any = None,
+        idempotency_key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Invoke *handler* and wait for its result; cancelling the wait does not cancel it.
@@ -68,6 +77,8 @@ class Invoking(Opened):
           arg: Its argument, where it takes one.
           key: For handlers of workflows and objects.
           returns: Type of the result; wins over the handler's own annotation.
+          idempotency_key: The first call with it begins an invocation, later ones get its result,
+            as long as that is kept. Not for a workflow's ``run``, which has its key for that.
           headers: Handed to the handler as ``ctx.request.headers``.
 
         Raises:
@@ -80,16 +91,18 @@ class Invoking(Opened):
         scheduler = self._open_scheduler()
         definition, key, payload = bind(self._services, handler, arg, key)
         await scheduler.room()
-        if (
-            definition.kind is HandlerKind.RUN
-            and scheduler.find_run(definition.service, key) is not None
-        ):
+        existing = self._existing(definition, key, idempotency_key)
+        if existing is None:
+            output = await self._begin_and_wait(definition, key, payload, headers, idempotency_key)
+        elif definition.kind is HandlerKind.RUN:
             await scheduler.answers.committed()
             raise Conflict(
                 f"run of {definition.service} was already started for key {key!r}; use submit "
                 "to attach to it"
             )
-        output = await self._begin_and_wait(definition, key, payload, headers)
+        else:
+            serde = self._results.serde_of_existing(existing, definition, returns)
+            return decode_output(await self._results.wait(existing), serde)
         return decode_output(output, result_serde(definition, returns))
 
     @overload
@@ -99,6 +112,8 @@ class Invoking(Opened):
         arg: A,
         *,
         key: str | None = None,
+        delay: timedelta | float | None = None,
+        idempotency_key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> InvocationHandle[R]: ...
     @overload
@@ -107,6 +122,8 @@ class Invoking(Opened):
         handler: Callable[[Any, Any], Awaitable[R]],
         *,
         key: str | None = None,
+        delay: timedelta | float | None = None,
+        idempotency_key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> InvocationHandle[R]: ...
     @overload
@@ -117,6 +134,8 @@ class Invoking(Opened):
         *,
         key: str | None = None,
         returns: Any = None,
+        delay: timedelta | float | None = None,
+        idempotency_key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> InvocationHandle[Any]: ...
 
@@ -127,29 +146,43 @@ class Invoking(Opened):
         *,
         key: str | None = None,
         returns: Any = None,
+        delay: timedelta | float | None = None,
+        idempotency_key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> InvocationHandle[Any]:
         """Invoke *handler* and return once that is durable.
 
-        A second ``run`` of a workflow on one key begins nothing: the handle is of the first, and
-        ``accepted`` says so. Arguments and errors are those of :meth:`call`, without ``Conflict``.
+        A second ``run`` of a workflow on one key begins nothing, nor does a second send with one
+        idempotency key: the handle is of the first, and ``accepted`` says so. Arguments and errors
+        are otherwise those of :meth:`call`, without ``Conflict``.
+
+        Args:
+          delay: Seconds or timedelta until it begins; only then does it queue for its key.
         """
         scheduler = self._open_scheduler()
         definition, key, payload = bind(self._services, handler, arg, key)
         await scheduler.room()
         serde = result_serde(definition, returns)
-        if definition.kind is HandlerKind.RUN:
-            existing = scheduler.find_run(definition.service, key)
-            if existing is not None:
-                await scheduler.answers.committed()
-                serde = self._results.serde_of_run(existing, definition, returns)
-                return InvocationHandle(
-                    self._results, InvocationId(existing), Accepted.EXISTING, serde
-                )
+        checked = check_headers(headers)
+        delay_ms = None
+        if delay is not None:
+            seconds = seconds_of(delay, f"delay of a send to {definition.service}")
+            delay_ms = math.ceil(round(seconds * 1_000_000) / 1000)
+        existing = self._existing(definition, key, idempotency_key)
+        if existing is not None:
+            await scheduler.answers.committed()
+            serde = self._results.serde_of_existing(existing, definition, returns)
+            return InvocationHandle(self._results, existing, Accepted.EXISTING, serde)
+        accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         instance = scheduler.admit(
-            definition, key=key, argument=payload, headers=check_headers(headers), one_way=True
+            definition,
+            key=key,
+            argument=payload,
+            headers=checked,
+            accepted=accepted,
+            idempotency_key=idempotency_key,
+            delay_ms=delay_ms,
         )
-        instance.accepted = accepted = asyncio.get_running_loop().create_future()
         await accepted
         return InvocationHandle(self._results, InvocationId(instance.id), Accepted.NEW, serde)
 
@@ -203,12 +236,26 @@ class Invoking(Opened):
                 f"{definition.name} is called with engine.call"
             )
         await scheduler.room()
-        existing = scheduler.find_run(definition.service, key)
+        existing = self._existing(definition, key, None)
         if existing is not None:
-            serde = self._results.serde_of_run(existing, definition, returns)
-            return decode_output(await self._results.wait(InvocationId(existing)), serde)
+            serde = self._results.serde_of_existing(existing, definition, returns)
+            return decode_output(await self._results.wait(existing), serde)
         output = await self._begin_and_wait(definition, key, payload, headers)
         return decode_output(output, result_serde(definition, returns))
+
+    def _existing(
+        self, definition: HandlerDefinition, key: str, idempotency_key: str | None
+    ) -> InvocationId | None:
+        """The invocation that stands already where a new one would begin."""
+        if idempotency_key is not None:
+            check_idempotency_key(idempotency_key)
+            if definition.kind is HandlerKind.RUN:
+                raise no_idempotency_key(definition.service)
+        elif definition.kind is not HandlerKind.RUN:
+            return None
+        outgoing = Outgoing(definition.service, definition.name, key, b"", {}, idempotency_key)
+        existing = self._open_scheduler().existing(outgoing)
+        return None if existing is None else InvocationId(existing)
 
     async def _begin_and_wait(
         self,
@@ -216,9 +263,15 @@ class Invoking(Opened):
         key: str,
         payload: bytes | None,
         headers: Mapping[str, str] | None,
+        idempotency_key: str | None = None,
     ) -> Output:
-        instance = self._open_scheduler().admit(
-            definition, key=key, argument=payload, headers=check_headers(headers), one_way=False
+        answer: asyncio.Future[Output] = asyncio.get_running_loop().create_future()
+        self._open_scheduler().admit(
+            definition,
+            key=key,
+            argument=payload,
+            headers=check_headers(headers),
+            answer=answer,
+            idempotency_key=idempotency_key,
         )
-        answer = instance.answer = asyncio.get_running_loop().create_future()
-        return cast(Output, await answer)
+        return await answer

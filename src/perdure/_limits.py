@@ -8,6 +8,7 @@ encodes once, or raises :class:`InvalidInput` with the place, the limit and the 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from perdure.errors import InvalidInput
@@ -29,6 +30,9 @@ PAYLOAD_BYTES_MAX: Final = 32 * 1024 * 1024
 NESTING_MAX: Final = 128
 """Containers inside containers in one value. cbor2 6 ends the process (a stack overflow) when it
 encodes some ten thousand levels, and reads 400 back; the limit stays well below both."""
+
+DELAY_DAYS_MAX: Final = 36_500
+"""Of timers and sends: a hundred years."""
 
 FAILURE_MESSAGE_BYTES_MAX: Final = 64 * 1024
 """Message of a recorded failure; a longer one is cut, never refused."""
@@ -87,3 +91,16 @@ def _check(text: str, place: object, limit: int, *, empty: bool) -> bytes:
     if not encoded and not empty:
         raise InvalidInput(f"{place} is empty; give it at least one character")
     return encoded
+
+
+def seconds_of(value: timedelta | float, place: str) -> float:
+    """A delay or a timeout in seconds, checked."""
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        raise InvalidInput(f"{place}: expected seconds or a timedelta, got {value!r}")
+    if not 0 <= seconds <= DELAY_DAYS_MAX * 86_400:
+        raise InvalidInput(f"{place}: {value!r} is not between 0 and {DELAY_DAYS_MAX:,} days")
+    return seconds

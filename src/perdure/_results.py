@@ -67,12 +67,22 @@ class Results:
         finally:
             await scheduler.answers.committed()  # the rest as of now
 
+    async def cancel(self, invocation_id: InvocationId) -> bool:
+        """Ask an invocation to end; False if it has ended, NotFound without one."""
+        scheduler = self._scheduler()
+        try:
+            if scheduler.output(invocation_id) is not None:
+                return False
+            return scheduler.interventions.cancel(invocation_id)
+        finally:
+            await scheduler.answers.committed()
+
     async def resume(self, invocation_id: InvocationId) -> bool:
         """End a pause; False if there is none, NotFound without an invocation."""
         scheduler = self._scheduler()
         try:
             scheduler.output(invocation_id)
-            return scheduler.resume(invocation_id)
+            return scheduler.interventions.resume(invocation_id)
         finally:
             await scheduler.answers.committed()
 
@@ -91,17 +101,17 @@ class Results:
             )
         return scheduler.registry.handler(record).result_serde
 
-    def serde_of_run(
-        self, run_id: bytes, definition: HandlerDefinition, returns: Any
+    def serde_of_existing(
+        self, invocation_id: bytes, definition: HandlerDefinition, returns: Any
     ) -> Serde[Any]:
-        """The serde of the result of a run that exists, for who asked for one of *definition*.
+        """The serde of the result of what exists already, for who asked for *definition*.
 
         It may have begun on another version, whose result has a type of its own.
         """
         if returns is not None:
             return serde_for(returns)
         scheduler = self._scheduler()
-        record = scheduler.answers.record(run_id)
+        record = scheduler.answers.record(invocation_id)
         if record is None or not scheduler.registry.is_registered(record):
             return definition.result_serde
         return scheduler.registry.handler(record).result_serde

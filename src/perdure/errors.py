@@ -62,25 +62,27 @@ class NotFound(TerminalError):
 
 
 class AlreadyCompleted(TerminalError):
-    """The promise was resolved or rejected before; the first completion stands."""
+    """The promise or awakeable was completed before; the first completion stands."""
 
     default_code = 409
 
 
 class Conflict(TerminalError):
-    """``call`` of a workflow's ``run`` that was already started for this key."""
+    """What is there does not allow it: ``call`` of a ``run`` that was already started, a signal to
+    an invocation that has ended, a pause of one that has not begun.
+    """
 
     default_code = 409
 
 
 class Cancelled(TerminalError):
-    """The invocation was cancelled. Not raised yet: nothing cancels an invocation."""
+    """The invocation was cancelled, and did not return a result all the same."""
 
     default_code = 409
 
 
 class Killed(TerminalError):
-    """The attempts of the invocation were used up under ``on_exhausted="kill"``."""
+    """The invocation was killed, or its attempts used up under ``on_exhausted="kill"``."""
 
     default_code = 409
 
@@ -175,7 +177,7 @@ class NondeterminismError(PerdureError):
 class CheckFailed(PerdureError):
     """``Engine(check_at_open="refuse")`` found invocations whose journal the code does not fit.
 
-    The engine is not open, and the directory is as it was. The text lists what was found.
+    The engine is not open, and no invocation has changed. The text lists what was found.
 
     Attributes:
       report: The ``CheckReport``.

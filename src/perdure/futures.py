@@ -117,6 +117,96 @@ class Timer(DurableFuture[None]):
         super().__init__(machine, Kind.TIMER, "", None, time_ms=deadline_ms)
 
 
+class Call(DurableFuture[T]):
+    """A call of another handler: it was begun when it was made, awaited or not.
+
+    Cancelling it asks the called invocation to end. Cancelling who awaits it ends that wait only.
+    """
+
+    __slots__ = ("_invocation_id", "_recode")
+
+    def __init__(
+        self,
+        machine: Machine,
+        kind: int,
+        name: str,
+        serde: Serde[T],
+        invocation_id: str,
+        recode: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        super().__init__(machine, kind, name, serde)
+        self._invocation_id = invocation_id
+        self._recode = recode
+
+    def __str__(self) -> str:
+        return f"result of {self.name}"
+
+    def recode(self) -> Callable[[bytes], bytes] | None:
+        return self._recode
+
+    async def invocation_id(self) -> str:
+        """Id of the invocation that was called."""
+        return self._invocation_id
+
+
+class Attachment(DurableFuture[T]):
+    """The result of an invocation that others began."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"result of {self.name}"
+
+
+class InvocationRef:
+    """An invocation that a handler has sent."""
+
+    __slots__ = ("_invocation_id", "_machine")
+
+    def __init__(self, machine: Machine, invocation_id: str) -> None:
+        self._machine = machine
+        self._invocation_id = invocation_id
+
+    def __repr__(self) -> str:
+        return f"<InvocationRef {self._invocation_id}>"
+
+    async def invocation_id(self) -> str:
+        """Its id: for ``ctx.attach``, or to be kept."""
+        return self._invocation_id
+
+    def cancel(self) -> None:
+        """Ask it to end."""
+        self._machine.cancel_invocation(self._invocation_id)
+
+
+class Awakeable(DurableFuture[T]):
+    """An answer that comes by its id, from anywhere, once."""
+
+    __slots__ = ("_id",)
+
+    def __init__(self, machine: Machine, serde: Serde[T], make_id: Callable[[int], str]) -> None:
+        super().__init__(machine, Kind.AWAKEABLE, "", serde)
+        self.issue()
+        self._id = make_id(self.index)
+
+    def __str__(self) -> str:
+        return f"value of awakeable {self._id}"
+
+    @property
+    def id(self) -> str:
+        """``awk_`` and 32 characters: hand it out in a step, to whoever will answer."""
+        return self._id
+
+
+class Signal(DurableFuture[T]):
+    """The next message of one name to this invocation."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"value of signal {self.name!r}"
+
+
 class DurablePromise(DurableFuture[T]):
     """A promise of the workflow's key, completed once by whoever has the news.
 
@@ -256,8 +346,11 @@ def _check_futures(machine: Machine, futures: tuple[Any, ...], verb: str) -> Non
 
 
 __all__ = [
+    "Awakeable",
+    "Call",
     "DurableFuture",
     "DurablePromise",
+    "InvocationRef",
     "Pending",
     "PendingType",
     "Timer",

@@ -110,8 +110,8 @@ class Service(_Declared):
 class VirtualObject(_Declared):
     """Keyed handlers with state, exclusive and shared ones.
 
-    So far exclusive handlers of one key do not wait for each other: what one sets, another that
-    runs at the same time may overwrite.
+    Exclusive handlers (``ObjectContext``) of one key run one at a time, in the order of their
+    arrival. Shared ones (``ObjectSharedContext``) run beside them and read the latest state.
     """
 
     __perdure_kind__ = ServiceKind.OBJECT

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from perdure._core._entries import Entry, Kind
-from perdure._ids import format_id
+from perdure._ids import format_id, parse_id
 from perdure._runtime._layout import (
     ID_BYTES,
     Output,
@@ -17,10 +17,8 @@ from perdure._runtime._layout import (
     unpack_entry,
     unpack_waiter,
 )
+from perdure._runtime._outstanding import Outstanding, outstanding_in
 from perdure._store import Db, Store
-
-_ANSWERS = (Kind.STEP_DONE, Kind.TIMER_FIRED, Kind.PROMISE_DONE)
-_OPERATIONS = (Kind.RUN, Kind.TIMER, Kind.PROMISE_AWAIT)
 
 
 @dataclass
@@ -38,14 +36,13 @@ class _Rows:
     waiters: dict[int, str] = field(default_factory=dict)  # index to promise name
     journal: list[Entry] = field(default_factory=list)
 
-    def outstanding(self) -> dict[int, Entry]:
-        found: dict[int, Entry] = {}
-        for index, entry in enumerate(self.journal):
-            if entry.kind in _OPERATIONS:
-                found[index] = entry
-            elif entry.kind in _ANSWERS or entry.kind == Kind.CANCEL:
-                found.pop(entry.ref, None)
-        return found
+    awakeables: dict[int, bytes] = field(default_factory=dict)
+    signals: int = 0
+    in_line: int | None = None  # place in the line of its key, 0 for who has it
+    id: bytes = b""
+
+    def outstanding(self) -> dict[int, Outstanding]:
+        return outstanding_in(self.id, enumerate(self.journal))
 
 
 def assert_invariants(path: Path) -> None:
@@ -91,17 +88,36 @@ def _read(store: Store) -> tuple[dict[bytes, _Rows], list[str]]:
             invocation_id, index = unpack_waiter(key[1:])
             rows[invocation_id].backoffs[index] = int.from_bytes(value, "big")
             continue
+        if key[:1] == b"o":
+            invocation_id, index = unpack_waiter(key[1 + ID_BYTES :])
+            rows[invocation_id].waiters[index] = f"output of {key[1 : 1 + ID_BYTES].hex()}"
+            continue
+        if key[:1] == b"s":
+            name, rest = _unpack_text(key[1 + ID_BYTES :])
+            index = int.from_bytes(rest, "big")
+            rows[key[1 : 1 + ID_BYTES]].waiters[index] = f"signal {name}"
+            continue
         service, rest = _unpack_text(key[1:])
         keyed, rest = _unpack_text(rest)
         name, rest = _unpack_text(rest)
         invocation_id, index = unpack_waiter(rest)
-        rows[invocation_id].waiters[index] = name
+        rows[invocation_id].waiters[index] = f"promise {name}"
         group = key[1 : 1 + 4 + len(service.encode()) + len(keyed.encode())]
         if group + name.encode() in promises:
             found.append(f"a waiter of {service} {keyed!r} waits for the completed {name!r}")
+    lines: defaultdict[bytes, int] = defaultdict(int)
+    for key, value in _all(store, Db.INBOX):
+        rows[value].in_line = lines[key[:-8]]
+        lines[key[:-8]] += 1
+    for key, value in _all(store, Db.AWAKEABLES):
+        invocation_id, index = unpack_waiter(key)
+        rows[invocation_id].awakeables[index] = value
+    for key, _ in _all(store, Db.SIGNALS):
+        rows[key[:ID_BYTES]].signals += 1
     for key, _ in _all(store, Db.JOURNAL):
         rows[key[:ID_BYTES]]  # known by its journal alone, if by nothing else
     for invocation_id, of in rows.items():
+        of.id = invocation_id
         position = 0
         while page := store.journal(invocation_id, position, Entry):
             for first_index, entries in page:
@@ -140,6 +156,8 @@ def _problems(rows: _Rows) -> list[str]:
             ("ready", rows.ready),
             ("backing off", backs_off),
             ("paused", rows.paused),
+            ("scheduled", rows.timers.get(0) == rows.record.due_ms and rows.record.due_ms > 0),
+            ("waiting for its key", bool(rows.in_line)),
         )
         if is_there
     ]
@@ -148,10 +166,11 @@ def _problems(rows: _Rows) -> list[str]:
     if rows.backoffs != rows.backoff_timers:
         found.append(f"back-offs {rows.backoffs} and their timers {rows.backoff_timers} differ")
     outstanding = rows.outstanding()
-    answered = {entry.ref for entry in rows.pending if entry.kind in _ANSWERS}
+    answers = [entry for entry in rows.pending if entry.kind != Kind.CANCELLED]
+    answered = {entry.ref for entry in answers}
     unstarted = [
         index
-        for index, entry in outstanding.items()
+        for index, (entry, _) in outstanding.items()
         if entry.kind == Kind.RUN and index not in rows.backoffs and index not in answered
     ]
     has_work = bool(rows.pending or unstarted or not rows.journal)
@@ -165,18 +184,23 @@ def _problems(rows: _Rows) -> list[str]:
         found.append("is ready, but has nothing to do")
     if not places and not outstanding:
         found.append("waits for nothing")
-    for index, entry in outstanding.items():
+    for index, (entry, child) in outstanding.items():
+        if entry.kind == Kind.AWAKEABLE:
+            expected = b"\x01" if index in answered else b""
+            if rows.awakeables.get(index) != expected:
+                found.append(f"the awakeable of entry {index} has no row, or a wrong one")
         if index in answered:
             continue
+        waits_for = _waits_for(entry, child)
+        if waits_for and rows.waiters.get(index) != waits_for:
+            found.append(f"{waits_for}, of entry {index}, has no waiter")
         if entry.kind == Kind.TIMER and rows.timers.get(index) != entry.time_ms:
             found.append(f"the timer of entry {index} has no row")
-        if entry.kind == Kind.PROMISE_AWAIT and rows.waiters.get(index) != entry.name:
-            found.append(f"the promise {entry.name!r} of entry {index} has no waiter")
     waited_for = outstanding.keys() - answered
     found += [
         f"a timer row names entry {index}, which waits for none"
         for index in rows.timers
-        if index not in waited_for
+        if index and index not in waited_for
     ]
     found += [
         f"a waiter row names entry {index}, which waits for none"
@@ -188,11 +212,27 @@ def _problems(rows: _Rows) -> list[str]:
         for index in rows.backoffs
         if index and index not in waited_for
     ]
-    if len(answered) != len(rows.pending):
+    found += [
+        f"an awakeable row names entry {index}, which is none that waits"
+        for index in rows.awakeables
+        if index not in outstanding
+    ]
+    if len(answered) != len(answers):
         found.append("two pending notifications are of one operation")
     if not answered <= set(outstanding):
         found.append(f"pending notifications {answered - set(outstanding)} fit no operation")
     return found
+
+
+def _waits_for(entry: Entry, child: bytes) -> str:
+    """The row of ``waiters`` that an outstanding command must have; none for some."""
+    if entry.kind == Kind.CALL:
+        return f"output of {child.hex()}"
+    if entry.kind == Kind.ATTACH:
+        return f"output of {parse_id(entry.name).hex()}"
+    if entry.kind == Kind.SIGNAL_AWAIT:
+        return f"signal {entry.name}"
+    return f"promise {entry.name}" if entry.kind == Kind.PROMISE_AWAIT else ""
 
 
 def _problems_of_completed(rows: _Rows) -> list[str]:
@@ -204,5 +244,8 @@ def _problems_of_completed(rows: _Rows) -> list[str]:
         "back-off timers": rows.backoff_timers,
         "back-offs": rows.backoffs,
         "waiters": rows.waiters,
+        "awakeables": rows.awakeables,
+        "signals": rows.signals,
+        "a place in the line of its key": rows.in_line is not None,
     }
     return [f"is completed, but has {what}: {value}" for what, value in left.items() if value]

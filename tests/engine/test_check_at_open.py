@@ -70,10 +70,10 @@ def begin(place: Place) -> str:
 
 
 def rows(place: Place) -> dict[str, list[tuple[bytes, bytes]]]:
-    """All that the closed directory holds."""
+    """All that the closed directory holds, but for what says how it was opened and closed."""
     store = Store(place.path, durability="os")
     try:
-        return {db.name: store.scan(db, b"") for db in Db}
+        return {db.name: store.scan(db, b"") for db in Db if db is not Db.META}
     finally:
         store.close()
 

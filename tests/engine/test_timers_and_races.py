@@ -274,7 +274,7 @@ def test_the_loser_of_a_race_goes_on(place: Place) -> None:
         (-1, "delay of a timer: -1 is not between 0 and"),
         (timedelta(seconds=-1), "is not between 0 and"),
         (float("nan"), "nan is not between 0 and"),
-        (1e12, "is not between 0 and 36500 days"),
+        (1e12, "is not between 0 and 36,500 days"),
         ("10", "expected seconds or a timedelta, got '10'"),
         (True, "expected seconds or a timedelta, got True"),
         (None, "expected seconds or a timedelta, got None"),
@@ -303,7 +303,7 @@ def test_a_delay_given_to_the_loop_must_make_sense_too(resident_place: Place, de
         async with resident_place.engine(Wrong()) as engine:
             await engine.submit(Wrong.run, key="k")
 
-    with pytest.raises(InvalidInput, match="is not between 0 and 36500 days"):
+    with pytest.raises(InvalidInput, match="is not between 0 and 36,500 days"):
         run(main())
 
 

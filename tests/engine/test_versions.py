@@ -20,6 +20,7 @@ from perdure import (
     RetryPolicy,
     Service,
     Status,
+    Verdict,
     VirtualObject,
     Workflow,
     WorkflowContext,
@@ -353,3 +354,110 @@ def test_versions_of_different_kinds_are_refused(resident_place: Place, version:
     )
     with pytest.raises(DefinitionError, match=text):
         resident_place.engine(OrderV1(), Order(), Thing())
+
+
+# -- between handlers, and again ------------------------------------------------------------------
+
+
+class TillV1(Service, name="Till", version=1):
+    @handler
+    async def pay(self, ctx: Context) -> str:
+        return "one"
+
+
+class Till(Service, version=2):
+    @handler
+    async def pay(self, ctx: Context) -> int:
+        return 2
+
+
+class BuyV1(Workflow, name="Buy", version=1):
+    async def run(self, ctx: WorkflowContext) -> list[Any]:
+        first = await ctx.call(TillV1.pay)
+        await ctx.promise("go")
+        return [first, await ctx.call(TillV1.pay)]
+
+    @handler
+    async def go(self, ctx: WorkflowSharedContext) -> None:
+        await ctx.promise("go").resolve(None)
+
+
+class Buy(BuyV1, name="Buy", version=2): ...
+
+
+async def begun_to_buy(place: Place) -> str:
+    """A workflow of version 1 that has called version 1 of the till, and waits."""
+    async with place.engine(TillV1(), BuyV1()) as engine:
+        handle = await engine.send(BuyV1.run, key="k")
+        await until_status(engine, handle, Status.SUSPENDED)
+        return handle.id
+
+
+def test_a_handler_of_an_old_version_calls_the_highest(place: Place) -> None:
+    class SameTypes(Service, name="Till", version=3):
+        @handler
+        async def pay(self, ctx: Context) -> str:
+            return "three"
+
+    async def main() -> None:
+        old = await begun_to_buy(place)
+        async with place.engine(TillV1(), SameTypes(), BuyV1(), Buy()) as engine:
+            report = await engine.check()
+            assert report.counts[Verdict.SAFE] == 1
+            assert report.ok
+            await engine.call(Buy.go, key="k")
+            assert await engine.attach(old) == ["one", "three"]
+
+    run(main())
+
+
+def test_a_result_that_callers_in_flight_can_not_read_is_found_by_a_check(place: Place) -> None:
+    async def main() -> None:
+        old = await begun_to_buy(place)
+        async with place.engine(TillV1(), Till(), BuyV1(), Buy()) as engine:
+            assert [problem.id for problem in (await engine.check()).problems] == [old]
+        async with place.engine(TillV1(), BuyV1(), Buy()) as engine:
+            assert (await engine.check()).ok
+
+    run(main())
+
+
+def test_an_idempotent_call_gives_the_result_as_its_version_types_it(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine(TillV1()) as engine:
+            assert await engine.call(TillV1.pay, idempotency_key="i") == "one"
+        async with place.engine(TillV1(), Till()) as engine:
+            results: list[Any] = [
+                await engine.call(Till.pay, idempotency_key="i"),
+                await (await engine.send(Till.pay, idempotency_key="i")).result(),
+                await engine.call(TillV1.pay),
+            ]
+            assert results == ["one", "one", 2]
+
+    run(main())
+
+
+def test_a_restart_begins_on_the_highest_unless_it_takes_over_a_journal(place: Place) -> None:
+    class One(Service, name="Job", version=1, journal_retention=3600):
+        @handler
+        async def work(self, ctx: Context) -> str:
+            return f"one {await ctx.run('first', str, 'a')}"
+
+    class Two(Service, name="Job", version=2, journal_retention=3600):
+        @handler
+        async def work(self, ctx: Context) -> list[str]:
+            return ["two", await ctx.run("second", str, "b")]
+
+    async def main() -> None:
+        async with place.engine(One()) as engine:
+            handle = await engine.send(One.work)
+            assert await handle.result() == "one a"
+        async with place.engine(One(), Two()) as engine:
+            anew = await engine.restart(handle.id)
+            assert await anew.result() == ["two", "b"]
+            assert (await engine.describe(anew.id)).version == 2
+            again = await engine.restart(handle.id, from_entry=2)
+            assert await again.result() == "one a"
+            assert (await engine.describe(again.id)).version == 1
+
+    run(main())

@@ -11,9 +11,11 @@ from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Any
 
+from perdure._calling import Bound
 from perdure._core._entries import Entry, Flag, Kind
 from perdure._core._machine import START, Activation, Machine, State
 from perdure._core._operation import Operation
+from perdure._core._outgoing import Outgoing
 from perdure._runtime import _anyio, _gather, _unawaited
 from perdure.context import Request, WorkflowContext
 from perdure.errors import TerminalError
@@ -25,7 +27,7 @@ for patch in (_anyio, _gather, _unawaited):
 
 Handler = Callable[[WorkflowContext], Awaitable[Any]]
 
-INVOCATION_ID = "inv_driver"
+INVOCATION_ID = bytes(16)
 COMPLETIONS = (Kind.PROMISE_RESOLVE, Kind.PROMISE_REJECT)
 BEGIN_MS = 1_700_000_000_000
 
@@ -77,6 +79,12 @@ class World:
         assert self.reads_allowed, "a replay read the promises of the world"
         return self.promises.get(name)
 
+    def existing(self, outgoing: Outgoing) -> bytes | None:
+        raise AssertionError("no program calls")
+
+    def awakeable_waits(self, name: str) -> bool:
+        raise AssertionError("no program completes awakeables")
+
     def apply(self, activation: Activation) -> None:
         """Keep an activation and have its effects."""
         for entry in activation.entries:
@@ -91,6 +99,10 @@ class World:
                 assert entry.payload is not None
                 self.promises[entry.name] = entry.payload, entry.kind == Kind.PROMISE_REJECT
         self.journal.append(list(activation.kept))
+
+
+def no_calls(handler: object, arg: object, key: str | None) -> Bound:
+    raise AssertionError("no program calls")
 
 
 class Driver:
@@ -113,7 +125,7 @@ class Driver:
 
     def _new_machine(self) -> Machine:
         async def main(machine: Machine) -> tuple[bytes, bool]:
-            context = WorkflowContext(machine, INVOCATION_ID, "key", Request())
+            context = WorkflowContext(machine, INVOCATION_ID, "key", Request(), no_calls)
             try:
                 return encode(await self.handler(context)), False
             except TerminalError as failure:

@@ -39,7 +39,11 @@ CORE_MUST_NOT_IMPORT = {
 # What each room may import of perdure, itself and `errors` apart. Arrows point inward only.
 VALUES = {"_limits", "_cbor", "_flat", "_annotations", "serde", "retry", "_ids"}
 DECLARING = {"context", "futures", "service"}
-VERBS = VALUES | DECLARING | {"_binding", "_handles", "_opened", "_results", "_runtime"}
+VERBS = (
+    VALUES
+    | DECLARING
+    | {"_absent", "_binding", "_calling", "_core", "_handles", "_opened", "_results", "_runtime"}
+)
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "_ids": set(),
@@ -53,14 +57,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_store": {"_journal"},
     "futures": VALUES | {"_core"},
     "_step_traits": VALUES,
-    "_base_context": VALUES | {"_core", "_step_traits", "futures"},
+    "_absent": set(),
+    "_calling": VALUES | {"_absent", "_core", "futures"},
+    "_base_context": VALUES | {"_calling", "_core", "_step_traits", "futures"},
     "context": VALUES | {"_base_context", "futures"},
     "_signatures": VALUES | {"context"},
     "_definitions": VALUES | {"_signatures"},
     "_declare": VALUES | {"_definitions", "_signatures"},
     "service": VALUES | {"_declare", "_definitions", "_signatures"},
-    "_runtime": VALUES | DECLARING | {"_core", "_store", "_journal"},
-    "_binding": VALUES | DECLARING,
+    "_binding": VALUES | DECLARING | {"_absent"},
+    "_runtime": VALUES | DECLARING | {"_binding", "_calling", "_core", "_store", "_journal"},
     "_results": VALUES | DECLARING | {"_runtime"},
     "_handles": VALUES | {"_results"},
     "_options": set(),

@@ -11,6 +11,8 @@ cdef class Commands:
     cdef public bint running
     cdef public long long time_ms
     cdef readonly dict outstanding
+    cdef readonly dict outgoing
+    cdef public bint cancel_requested
     cdef set _promise_names
     cdef dict _patches
     cdef object _view

@@ -20,6 +20,7 @@ from perdure._core._entries import PAYLOAD_KEPT_MAX, Entry, Flag, Kind, decode_n
 from perdure._core._frames import is_plumbing
 from perdure._core._loop import DeterministicLoop
 from perdure._core._operation import Operation
+from perdure._core._outgoing import Outgoing
 from perdure._core._replay import Recode, Sites, divergence, fits
 from perdure._core._signals import Halted
 from perdure._core._task import ReadyQueue
@@ -53,6 +54,8 @@ class Commands:
         self.running = False  # inside an activation or a replay
         self.time_ms = 0  # of the activation delivered last
         self.outstanding: dict[int, Operation] = {}  # issued, not completed, by entry index
+        self.outgoing: dict[int, Outgoing] = {}  # begun in the live activation, by entry index
+        self.cancel_requested = False
         self._promise_names: set[str] | None = None  # that `run` has asked for
         self._patches: dict[str, bool] | None = None  # answered so far: they stand for the run
         self._view = KeyView(reads)
@@ -101,14 +104,63 @@ class Commands:
         """
         site = self._site(sys._getframe(0)) if frame is None else self._sites.of(frame)
         index = self._next_index
-        entry = new_entry((operation.kind, 0, operation.name, None, operation.time_ms, site, 0))
-        if self._recorded is None:
+        payload = operation.payload  # of a call: its argument
+        fields = (operation.kind, 0, operation.name, payload, operation.time_ms, site, 0)
+        entry = new_entry(fields)
+        if self._recorded is None and payload is None:
             self._entries.append(entry)
             self._next_index = index + 1
         else:
-            operation.time_ms = self._record(entry).time_ms  # the recorded deadline
+            # In replay, with the recorded deadline.
+            operation.time_ms = self._record(entry, operation.recode()).time_ms
+        operation.payload = None  # from here on: the answer
         operation.index = index
         self.outstanding[index] = operation
+
+    def begin_call(self, operation: Operation, outgoing: Outgoing) -> None:
+        """Issue a call, whose argument is the *operation*'s payload so far."""
+        operation.options = outgoing
+        operation.issue()
+        self._begun(operation.index, outgoing)
+
+    def send(self, outgoing: Outgoing, payload: bytes | None, due_ms: int, recode: Recode) -> None:
+        """Begin an invocation for whose end nobody waits; *due_ms*: later, unless 0."""
+        index = self._next_index
+        self.issue(Entry(Kind.SEND, 0, outgoing.target, payload, due_ms), recode)
+        self._begun(index, outgoing)
+
+    def _begun(self, index: int, outgoing: Outgoing) -> None:
+        if self._recorded is None:
+            self.outgoing[index] = outgoing
+            self._has_writes = True
+            self._view.begin(outgoing)
+
+    def look_up(self, outgoing: Outgoing) -> bytes | None:
+        """The invocation that stands already where *outgoing* would begin one."""
+
+        def answer(entry: Entry) -> Entry:
+            return entry._replace(payload=self._view.existing(outgoing))
+
+        return self._read(Entry(Kind.LOOK_UP, name=outgoing.target), answer).payload
+
+    def cancel_invocation(self, invocation_id: str) -> None:
+        """Ask for the end of another invocation."""
+        self.issue(Entry(Kind.CANCEL_INVOCATION, name=invocation_id))
+
+    def complete_awakeable(
+        self, name: str, payload: bytes, *, failed: bool, recode: Recode | None
+    ) -> bool:
+        """Resolve or reject the awakeable with the id *name*; False if it does not wait."""
+        self.check_usable()  # before the store is read
+        kind = Kind.AWAKEABLE_REJECT if failed else Kind.AWAKEABLE_RESOLVE
+        entry = Entry(kind, name=name, payload=payload)
+        if self._recorded is None and not self._view.awakeable_waits(name):
+            entry = entry._replace(flags=Flag.REFUSED)
+        if self.issue(entry, recode).flags & Flag.REFUSED:
+            return False
+        self._has_writes = True
+        self._view.complete_awakeable(name)
+        return True
 
     def cancel_operation(self, operation: Operation) -> None:
         """Issue the command that ends *operation*."""

@@ -31,6 +31,10 @@ class Kind:
     STEP_DONE: Final = 2
     TIMER_FIRED: Final = 3
     PROMISE_DONE: Final = 4
+    CALL_DONE: Final = 5  # of a call, or of what was attached to
+    AWAKEABLE_DONE: Final = 6
+    SIGNAL_DONE: Final = 7
+    CANCELLED: Final = 8  # somebody asks for the end of the invocation; no ref
 
     # Commands: the handler asks.
     OUTPUT: Final = 32
@@ -38,6 +42,12 @@ class Kind:
     TIMER: Final = 34  # time_ms: the deadline
     PROMISE_AWAIT: Final = 35
     CANCEL: Final = 36  # ref: the operation that ends
+    CALL: Final = 37  # name: the target; payload: the argument
+    AWAKEABLE: Final = 38
+    SIGNAL_AWAIT: Final = 39
+    ATTACH: Final = 40  # name: id of the invocation
+    SEND: Final = 41  # as CALL; time_ms: when it is to begin, where it is delayed
+    CANCEL_INVOCATION: Final = 42  # name: its id
     # Commands that complete within their activation: the answer is in the entry itself.
     PROMISE_PEEK: Final = 48
     PROMISE_RESOLVE: Final = 49
@@ -47,6 +57,9 @@ class Kind:
     STATE_SET: Final = 53
     STATE_CLEAR: Final = 54
     STATE_CLEAR_ALL: Final = 55
+    LOOK_UP: Final = 56  # name: a target; payload: id of the invocation it stands for, if any
+    AWAKEABLE_RESOLVE: Final = 57  # name: id of the awakeable
+    AWAKEABLE_REJECT: Final = 58
     PATCHED: Final = 59  # recorded where the answer is yes
 
 
@@ -58,7 +71,7 @@ class Flag:
 
     FAILED: Final = 1  # the payload is an encoded failure
     DIGEST: Final = 2  # the payload is BLAKE2b-128 and length of the real one
-    REFUSED: Final = 4  # the command had no effect: the promise was completed before
+    REFUSED: Final = 4  # the command had no effect: what it completes was completed before
 
 
 class Entry(NamedTuple):
@@ -90,7 +103,12 @@ def digest(payload: bytes) -> bytes:
     return hashlib.blake2b(payload, digest_size=16).digest() + len(payload).to_bytes(8, "big")
 
 
-COMPARED = frozenset({Kind.PROMISE_RESOLVE, Kind.PROMISE_REJECT, Kind.STATE_SET})
+COMPARED = frozenset(
+    {
+        *(Kind.PROMISE_RESOLVE, Kind.PROMISE_REJECT, Kind.STATE_SET, Kind.CALL, Kind.SEND),
+        *(Kind.AWAKEABLE_RESOLVE, Kind.AWAKEABLE_REJECT),
+    }
+)
 """Commands whose payload replay compares."""
 
 _WORDS = {
@@ -98,11 +116,21 @@ _WORDS = {
     Kind.STEP_DONE: "step done",
     Kind.TIMER_FIRED: "timer fired",
     Kind.PROMISE_DONE: "promise completed",
+    Kind.CALL_DONE: "call completed",
+    Kind.AWAKEABLE_DONE: "awakeable completed",
+    Kind.SIGNAL_DONE: "signal",
+    Kind.CANCELLED: "cancellation",
     Kind.OUTPUT: "return",
     Kind.RUN: "step",
     Kind.TIMER: "timer",
     Kind.PROMISE_AWAIT: "wait for promise",
     Kind.CANCEL: "cancel",
+    Kind.CALL: "call",
+    Kind.AWAKEABLE: "awakeable",
+    Kind.SIGNAL_AWAIT: "wait for signal",
+    Kind.ATTACH: "attach to",
+    Kind.SEND: "send",
+    Kind.CANCEL_INVOCATION: "cancel invocation",
     Kind.PROMISE_PEEK: "peek at promise",
     Kind.PROMISE_RESOLVE: "resolve promise",
     Kind.PROMISE_REJECT: "reject promise",
@@ -111,6 +139,9 @@ _WORDS = {
     Kind.STATE_SET: "set state",
     Kind.STATE_CLEAR: "clear state",
     Kind.STATE_CLEAR_ALL: "clear all state",
+    Kind.LOOK_UP: "look up",
+    Kind.AWAKEABLE_RESOLVE: "resolve awakeable",
+    Kind.AWAKEABLE_REJECT: "reject awakeable",
     Kind.PATCHED: "patched",
 }
 

@@ -221,7 +221,7 @@ class DeterministicLoop(AbstractEventLoop):
         delay = when - self.time()
         if not delay <= DELAY_DAYS_MAX * 86_400:  # not a number, too
             raise InvalidInput(
-                f"delay of a timer: {delay} is not between 0 and {DELAY_DAYS_MAX} days"
+                f"delay of a timer: {delay} is not between 0 and {DELAY_DAYS_MAX:,} days"
             )
         # Rounded to the microsecond first: 1700000000.123 + 0.001 must not become .125.
         deadline_ms = math.ceil(round(when * 1_000_000) / 1000)

@@ -31,4 +31,5 @@ cdef class Machine(Commands):
 
     @cython.locals(operation=Operation, main=LoopTask)
     cpdef _run(self, object notification)
+    cpdef _cancel(self)
     cpdef _finish(self, LoopTask main)

@@ -132,6 +132,7 @@ class Machine(Commands):
         entries = self._entries = [notification]
         self._ended = None
         self._has_long = False
+        self.outgoing.clear()
         self._run(notification)
         if not self.outstanding and self.state is _LIVE:
             self._fail(
@@ -206,7 +207,7 @@ class Machine(Commands):
             self._main = self.loop.create_task(
                 self._main_factory(self), name="handler", context=self._context
             )
-        else:
+        elif kind != Kind.CANCELLED:
             operation = self.outstanding.pop(ref, None)
             if operation is None:
                 self._fail(InternalError(f"{describe(notification)}, which nothing waits for"))
@@ -217,6 +218,8 @@ class Machine(Commands):
         self.running = True
         self._host_frame = sys._getframe(0)
         try:
+            if kind == Kind.CANCELLED:
+                self._cancel()
             idle = self.queue.run(CALLBACKS_MAX, self._report)
         finally:
             self._host_frame = None
@@ -235,6 +238,15 @@ class Machine(Commands):
         main = self._main
         if main is not None and main.done():
             self._finish(main)
+
+    def _cancel(self) -> None:
+        """Cancel the handler as asyncio does, the calls it has outstanding before it."""
+        self.cancel_requested = True
+        for operation in list(self.outstanding.values()):
+            if operation.kind == Kind.CALL:
+                operation.cancel()
+        if self._main is not None:
+            self._main.cancel()
 
     def _finish(self, main: LoopTask) -> None:
         if main.cancelled():

@@ -108,6 +108,16 @@ class Operation:
         self._progress = _PENDING
         self._machine.begin(self, frame)
 
+    def recode(self) -> Any:
+        """How replay compares the payload of its command; None: byte by byte."""
+        return None
+
+    def born_failed(self, failure: bytes) -> None:
+        """It is over before it began, with an encoded *failure*."""
+        self.payload = failure
+        self.failed = True
+        self._progress = _DONE
+
     # -- what the machine does to it --------------------------------------------------------
 
     def complete(self, payload: bytes | None, flags: int, ordinal: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from perdure._core._entries import Entry, Flag, encode_names
+from perdure._core._outgoing import Outgoing
 
 
 class Reads(Protocol):
@@ -18,23 +19,42 @@ class Reads(Protocol):
         """(payload, failed) of a completed promise."""
         ...
 
+    def existing(self, outgoing: Outgoing, /) -> bytes | None:
+        """The invocation that stands already where *outgoing* would begin one."""
+        ...
+
+    def awakeable_waits(self, name: str) -> bool:
+        """Whether the awakeable with this id waits for its completion."""
+        ...
+
 
 class KeyView:
     """Reads of one activation; :meth:`forget` begins the next."""
 
-    __slots__ = ("_promise_writes", "_reads", "_state_cleared", "_state_writes")
+    __slots__ = (
+        "_awakeable_writes",
+        "_begun",
+        "_promise_writes",
+        "_reads",
+        "_state_cleared",
+        "_state_writes",
+    )
 
     def __init__(self, reads: Reads) -> None:
         self._reads = reads
         self._state_writes: dict[str, bytes | None] = {}
         self._state_cleared = False
         self._promise_writes: dict[str, tuple[bytes, bool]] = {}
+        self._begun: dict[tuple[str, str | None], bytes] = {}
+        self._awakeable_writes: set[str] = set()
 
     def forget(self) -> None:
         """What was written so far is in the store from here on."""
         self._state_writes.clear()
         self._state_cleared = False
         self._promise_writes.clear()
+        self._begun.clear()
+        self._awakeable_writes.clear()
 
     def set_state(self, name: str, payload: bytes | None) -> None:
         """None: cleared."""
@@ -73,3 +93,16 @@ class KeyView:
             return entry
         payload, failed = completed
         return entry._replace(payload=payload, flags=Flag.FAILED if failed else 0)
+
+    def begin(self, outgoing: Outgoing) -> None:
+        self._begun.setdefault((outgoing.target, outgoing.idempotency_key), outgoing.child)
+
+    def existing(self, outgoing: Outgoing, /) -> bytes | None:
+        begun = self._begun.get((outgoing.target, outgoing.idempotency_key))
+        return begun or self._reads.existing(outgoing)
+
+    def complete_awakeable(self, name: str) -> None:
+        self._awakeable_writes.add(name)
+
+    def awakeable_waits(self, name: str) -> bool:
+        return name not in self._awakeable_writes and self._reads.awakeable_waits(name)

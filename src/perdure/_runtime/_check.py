@@ -212,11 +212,10 @@ class _Check:
         instance = Instance(invocation_id, record, definition, service, LOADING)
         instance.machine = make_machine(
             instance,
-            store=self._store,
+            scheduler=scheduler,
             sites=self._sites,
             context=self._context,
             report=_report_loop_problem,
-            stage=scheduler.stage,
         )
         try:
             has_journal, failure = await self._feed(instance)

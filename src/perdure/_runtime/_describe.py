@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from perdure._core._entries import FIRST_COMMAND, Entry, Flag, Kind, describe, word
 from perdure._ids import format_id
 from perdure._runtime._handlers import show_payload
-from perdure._runtime._layout import Backoff
+from perdure._runtime._layout import Backoff, TimerKey, key_group
 from perdure._runtime._outstanding import outstanding_in
 from perdure._store import Db
 from perdure.errors import NotFound
@@ -108,7 +108,7 @@ def describe_invocation(scheduler: Scheduler, invocation_id: bytes) -> Descripti
     output = scheduler.output(invocation_id)
     backoff = _backoff(scheduler, invocation_id)
     waiting = [] if output is not None else _waiting_on(scheduler, invocation_id, rows)
-    status = _status(scheduler, invocation_id)
+    status = status_of(scheduler, invocation_id)
     if status is Status.BLOCKED:
         waiting.insert(0, scheduler.registry.why_blocked(record))
     return Description(
@@ -128,7 +128,7 @@ def describe_invocation(scheduler: Scheduler, invocation_id: bytes) -> Descripti
     )
 
 
-def _status(scheduler: Scheduler, invocation_id: bytes) -> Status:
+def status_of(scheduler: Scheduler, invocation_id: bytes) -> Status:
     store = scheduler.store
     record = scheduler.answers.record(invocation_id)
     if store.get(Db.OUTPUTS, invocation_id, b"") is not None:
@@ -137,6 +137,14 @@ def _status(scheduler: Scheduler, invocation_id: bytes) -> Status:
         return Status.PAUSED
     if record is not None and not scheduler.registry.is_registered(record):
         return Status.BLOCKED
+    if record is not None and record.due_ms:
+        timer = TimerKey(record.due_ms, invocation_id, 0)
+        if store.get(Db.TIMERS, b"", timer.pack()) is not None:
+            return Status.SCHEDULED
+    if record is not None:
+        group = key_group(record.service, record.key)
+        if scheduler.ledger.inboxes.waits(group, invocation_id):
+            return Status.PENDING
     if scheduler.ledger.is_held(invocation_id):
         return Status.BACKING_OFF
     if scheduler.running.any_of(invocation_id):
@@ -164,7 +172,7 @@ def _waiting_on(
     scheduler: Scheduler, invocation_id: bytes, rows: list[tuple[int, Entry]]
 ) -> list[str]:
     waiting: list[str] = []
-    for index, entry in outstanding_in(rows).items():
+    for index, (entry, _) in outstanding_in(invocation_id, rows).items():
         text = describe(entry)
         if entry.kind == Kind.TIMER:
             text = f"timer due {_time(entry.time_ms):%Y-%m-%d %H:%M:%S} UTC"

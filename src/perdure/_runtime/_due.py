@@ -8,9 +8,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from perdure._core._entries import Entry, Kind
+from perdure._core._machine import START
 from perdure._runtime._instance import LIVE, Delivery
 from perdure._runtime._layout import Backoff, TimerKey
 from perdure._store import Db
+from perdure.errors import InternalError
 
 if TYPE_CHECKING:
     from perdure._runtime._scheduler import Scheduler
@@ -58,7 +60,9 @@ class DueTimers:
         scheduler = self._scheduler
         if not self._may_run(timer.invocation_id):
             return  # its row waits for an engine that may
-        if not value:
+        if not value and timer.operation == 0:
+            self._begin_delayed(timer)
+        elif not value:
             entry = Entry(Kind.TIMER_FIRED, timer.operation)
             scheduler.pump.deliver(timer.invocation_id, Delivery(entry, timer=timer))
         elif timer.operation == 0:
@@ -77,6 +81,21 @@ class DueTimers:
             if operation is not None:
                 scheduler.gate.when_committed(scheduler.pump.start_step, instance, operation)
                 instance.last_unit = scheduler.store.sealed  # it stays until the step has started
+
+    def _begin_delayed(self, timer: TimerKey) -> None:
+        """The delay of a send is over."""
+        scheduler = self._scheduler
+        instance = scheduler.residents.by_id.get(timer.invocation_id)
+        if instance is None:
+            record = scheduler.answers.record(timer.invocation_id)
+            if record is None:
+                raise InternalError("a delayed invocation has no record")
+            instance = scheduler.residents.make(timer.invocation_id, record, LIVE)
+            instance.backlog.append(Delivery(START))
+        has_key = scheduler.ledger.begin_delayed(instance, timer)
+        instance.last_unit = scheduler.store.seal()
+        if has_key:
+            scheduler.pump.enqueue(instance)
 
     def _may_run(self, invocation_id: bytes) -> bool:
         record = self._scheduler.answers.record(invocation_id)

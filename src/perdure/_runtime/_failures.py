@@ -56,8 +56,7 @@ class Failures:
             not retried and policy.on_exhausted == "kill" and not isinstance(error, _NEVER_RETRIED)
         )
         self._log(instance.text_id, "attempt", backoff, error, retried, killed)
-        ledger = scheduler.ledger
-        ledger.attempt_failed(instance, delivery, backoff, pause=not retried)
+        scheduler.setbacks.attempt_failed(instance, delivery, backoff, pause=not retried)
         instance.last_unit = scheduler.store.seal()
         scheduler.accepted(instance)
         scheduler.residents.drop(instance)
@@ -81,7 +80,7 @@ class Failures:
         what = f"step {step.name!r}"
         self._log(running.text_id, what, backoff, error, not exhausted, False)
         if not exhausted:
-            ledger.step_failed(
+            scheduler.setbacks.step_failed(
                 running.invocation_id,
                 running.index,
                 backoff,
@@ -96,8 +95,8 @@ class Failures:
             ledger.backoffs.end(running.invocation_id, running.index)
             instance = scheduler.residents.by_id.get(running.invocation_id)
             if instance is not None:
-                ledger.put_back(instance, None)
-            ledger.pause(running.invocation_id, backoff)
+                scheduler.setbacks.put_back(instance, None)
+            scheduler.setbacks.pause(running.invocation_id, backoff)
             unit = scheduler.store.seal()
             if instance is not None:
                 instance.last_unit = unit

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from perdure._core._loop import Stage
+from perdure._calling import Binder
 from perdure._core._machine import Machine
+from perdure._core._outgoing import Outgoing
 from perdure._core._replay import Sites
+from perdure._ids import parse_awakeable
 from perdure._runtime import _anyio, _gather, _unawaited
 from perdure._runtime._instance import Instance
-from perdure._runtime._layout import unpack_promise
+from perdure._runtime._layout import unpack_promise, waiter
 from perdure._store import Db, Store
 from perdure.context import (
     Context,
@@ -22,9 +25,12 @@ from perdure.context import (
     WorkflowContext,
     WorkflowSharedContext,
 )
-from perdure.errors import TerminalError
+from perdure.errors import Cancelled, TerminalError
 from perdure.serde import UNTYPED, encode_failure, serde_for
 from perdure.service import HandlerKind
+
+if TYPE_CHECKING:
+    from perdure._runtime._scheduler import Scheduler
 
 for _patch in (_anyio, _gather, _unawaited):
     _patch.install()  # before the first handler runs
@@ -41,33 +47,36 @@ _CONTEXTS: dict[HandlerKind, type[Context]] = {
 def make_machine(
     instance: Instance,
     *,
-    store: Store,
+    scheduler: Scheduler,
     sites: Sites,
     context: contextvars.Context,
     report: Callable[[Instance, dict[str, Any]], None],
-    stage: Stage,
 ) -> Machine:
     """A machine for *instance* in which nothing has happened yet."""
     return Machine(
-        functools.partial(_run_handler, instance),
-        reads=_KeyReads(store, instance.group),
+        functools.partial(_run_handler, instance, scheduler.registry.bind),
+        reads=_KeyReads(scheduler.store, instance.group, scheduler.existing),
         sites=sites,
         context=context.copy(),
         report=functools.partial(report, instance),
         show=show_payload,
-        stage=stage,
+        stage=scheduler.stage,
     )
 
 
-async def _run_handler(instance: Instance, machine: Machine) -> tuple[bytes, bool]:
+async def _run_handler(instance: Instance, binder: Binder, machine: Machine) -> tuple[bytes, bool]:
     definition = instance.definition
     record = instance.record
     attempts = instance.backoff.attempts if instance.backoff else 0
     context = _CONTEXTS[definition.kind](
         machine,
-        instance.text_id,
+        instance.id,
         record.key,
-        Request(headers=record.headers, attempt=attempts + 1),
+        Request(
+            headers=record.headers, idempotency_key=record.idempotency_key, attempt=attempts + 1
+        ),
+        binder,
+        (record.service, record.key) if instance.is_exclusive else None,
     )
     target = f"{record.service}.{record.handler}"
     try:
@@ -79,6 +88,10 @@ async def _run_handler(instance: Instance, machine: Machine) -> tuple[bytes, boo
         return definition.result_serde.encode(value, f"result of {target}"), False
     except TerminalError as failure:
         return encode_failure(failure), True
+    except asyncio.CancelledError:
+        if not machine.cancel_requested:
+            raise
+        return encode_failure(Cancelled("the invocation was cancelled")), True
     except BaseExceptionGroup as group:
         # A TaskGroup wraps what its tasks raise. Nothing but terminal errors inside: retrying
         # would meet the same recorded failures again.
@@ -101,7 +114,10 @@ def _terminal_leaf(group: BaseExceptionGroup[Any]) -> TerminalError | None:
 class _KeyReads:
     """What a handler may read of its key: the machine's port to the store."""
 
-    def __init__(self, store: Store, group: bytes) -> None:
+    def __init__(
+        self, store: Store, group: bytes, existing: Callable[[Outgoing], bytes | None]
+    ) -> None:
+        self.existing = existing
         self._store = store
         self._group = group
 
@@ -114,6 +130,9 @@ class _KeyReads:
     def promise(self, name: str) -> tuple[bytes, bool] | None:
         value = self._store.get(Db.PROMISES, self._group, name.encode())
         return None if value is None else unpack_promise(value)
+
+    def awakeable_waits(self, name: str) -> bool:
+        return self._store.get(Db.AWAKEABLES, waiter(*parse_awakeable(name)), b"") == b""
 
 
 def show_payload(payload: bytes) -> str:

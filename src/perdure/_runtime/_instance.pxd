@@ -29,6 +29,7 @@ cdef class Instance:
     cdef public bint unrested
     cdef public long long replay_from
     cdef public bint in_ready
+    cdef readonly bint is_exclusive
     cdef public object backoff
     cdef public dict resting_steps
     cdef public long long last_unit

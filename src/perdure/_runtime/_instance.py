@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure._ids import format_id
 from perdure._runtime._layout import Backoff, Record, TimerKey, key_group
+from perdure.service import HandlerKind
 
 if TYPE_CHECKING:
     import asyncio
@@ -77,6 +78,7 @@ class Instance:
       chunks: First indexes of its journal chunks, kept only where the journal will be removed.
       accepted: Who waits for its first unit.
       answer: Who waits for its output, recorded or not.
+      is_exclusive: It has, or waits for, its key.
     """
 
     __slots__ = (
@@ -90,6 +92,7 @@ class Instance:
         "group",
         "id",
         "in_ready",
+        "is_exclusive",
         "kept",
         "last_unit",
         "machine",
@@ -119,6 +122,7 @@ class Instance:
         self.kept: int = kept_of(record)
         self.group = key_group(record.service, record.key)
         self.definition = definition
+        self.is_exclusive = definition.kind is HandlerKind.EXCLUSIVE
         self.service = service
         self.phase = phase
         self.backlog: list[Delivery] = []

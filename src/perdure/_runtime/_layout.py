@@ -14,12 +14,18 @@ no key of one service, key or name is a prefix of another's.
 | state       | service, key, name                      | payload                             |
 | promises    | service, key, name                      | flags u8, payload                   |
 | waiters     | 'p', service, key, promise name, id, index u32 | empty                        |
+| waiters     | 'o', id awaited, id, index u32          | empty                               |
+| waiters     | 's', id, signal name, index u32         | empty                               |
 | waiters     | 'b', id, index u32                      | due_ms u64 of the back-off's timer  |
-| targets     | BLAKE2b-256 of (service, key)           | service, key, id                    |
+| inbox       | service, key, arrival u64               | id; the first has the key           |
+| awakeables  | id, index u32                           | empty: it waits; 1: completed       |
+| signals     | id, name, arrival u64                   | payload                             |
+| targets     | BLAKE2b-256 of the target               | target, id                          |
 | sites       | id u32                                  | text                                |
 
-A timer row with index 0 is the back-off of the whole attempt, one with a value the back-off of the
-step at that index, one without a value the durable timer at that index.
+A timer row with a value is a back-off: of the whole attempt at index 0, else of the step at that
+index. One without a value is the delayed start at index 0, else the durable timer at that index. A
+target is (service, key) for a workflow's ``run``, (service, key, handler, idempotency key) else.
 """
 
 from __future__ import annotations
@@ -53,6 +59,14 @@ def promise_waiters(group: bytes, name: str) -> bytes:
 
 def backoff_group(invocation_id: bytes) -> bytes:
     return b"b" + invocation_id
+
+
+def output_waiters(invocation_id: bytes) -> bytes:
+    return b"o" + invocation_id
+
+
+def signal_waiters(invocation_id: bytes, name: str) -> bytes:
+    return b"s" + invocation_id + pack(name)
 
 
 def waiter(invocation_id: bytes, index: int) -> bytes:
@@ -174,16 +188,21 @@ def unpack_entry(value: bytes) -> Entry:
     return entries[0]
 
 
-def target_digest(service: str, key: str) -> bytes:
-    return hashlib.blake2b(key_group(service, key), digest_size=32).digest()
+def run_target(service: str, key: str) -> bytes:
+    """What stands for the one ``run`` of a workflow's key."""
+    return key_group(service, key)
 
 
-def pack_target(service: str, key: str, invocation_id: bytes) -> bytes:
-    return key_group(service, key) + invocation_id
+def idempotency_target(service: str, key: str, handler: str, idempotency_key: str) -> bytes:
+    """What stands for the one invocation with an idempotency key."""
+    return key_group(service, key) + pack(handler) + pack(idempotency_key)
 
 
-def unpack_target(value: bytes, service: str, key: str) -> bytes:
-    group = key_group(service, key)
-    if value[:-ID_BYTES] != group:
-        raise StoreCorrupt(f"the target row of {service}/{key!r} names another key")
+def target_digest(target: bytes) -> bytes:
+    return hashlib.blake2b(target, digest_size=32).digest()
+
+
+def unpack_target(value: bytes, target: bytes) -> bytes:
+    if value[:-ID_BYTES] != target:
+        raise StoreCorrupt(f"the target row of {target!r} names another target")
     return value[-ID_BYTES:]

@@ -3,15 +3,8 @@ import cython
 
 from perdure._core._machine cimport Activation, Machine
 from perdure._core._operation cimport Operation
+from perdure._runtime._consequences cimport Consequences
 from perdure._runtime._instance cimport Delivery, Instance
-
-
-@cython.no_gc  # short-lived, and in no cycle
-cdef class Consequences:
-    cdef public list steps
-    cdef public list ended_steps
-    cdef public list notified
-    cdef public object output
 
 
 cdef class Ledger:
@@ -19,6 +12,9 @@ cdef class Ledger:
     cdef object _timers
     cdef object _sites
     cdef readonly object backoffs
+    cdef readonly object inboxes
+    cdef readonly object exchange
+    cdef readonly object promises
     cdef public object residents
 
     cpdef accept(self, Instance instance, bint ready=*)
@@ -35,7 +31,8 @@ cdef class Ledger:
     cpdef _end(self, Instance instance, Operation operation, Consequences result)
 
     @cython.locals(delivery=Delivery, operation=Operation)
-    cpdef bint _must_be_ready(self, Instance instance) except -1
-    cpdef _set_ready(self, Instance instance, bint ready)
+    cpdef bint must_be_ready(self, Instance instance) except -1
+    cpdef set_ready(self, Instance instance, bint ready)
     cpdef _complete(self, Instance instance, list entries, Consequences result)
-    cpdef finish(self, Instance instance, object output)
+    cpdef finish(self, Instance instance, object output, Consequences result)
+    cpdef _pass_key_on(self, Instance instance)

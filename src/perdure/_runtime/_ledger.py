@@ -10,59 +10,48 @@ This module is compiled (see ``_ledger.pxd``); it also runs interpreted, with th
 
 from __future__ import annotations
 
-from typing import Any
-
 from perdure._core._entries import FIRST_COMMAND, Entry, Flag, Kind
 from perdure._core._machine import Activation
 from perdure._core._operation import Operation
 from perdure._runtime._backoffs import Backoffs
+from perdure._runtime._consequences import Consequences
+from perdure._runtime._consequences import added as _added
+from perdure._runtime._exchange import EXCHANGED, Exchange
+from perdure._runtime._inboxes import Inboxes
 from perdure._runtime._instance import ADMITTED, LIVE, Delivery, Instance, Kept
 from perdure._runtime._layout import (
-    Backoff,
     Output,
+    Record,
     TimerKey,
+    idempotency_target,
+    key_group,
     pack_entry,
-    pack_promise,
-    pack_target,
     promise_waiters,
+    run_target,
     target_digest,
     u32,
     u64,
     unpack_entry,
-    unpack_promise,
-    unpack_waiter,
     waiter,
 )
+from perdure._runtime._outstanding import Outstanding, outstanding_in
+from perdure._runtime._promises import Promises
 from perdure._runtime._sites import SiteTable
 from perdure._runtime._timers import Timers
 from perdure._store import Db, Store
 from perdure.service import HandlerKind
 
 
-class Consequences:
-    """What must be done about an activation once its unit is sealed; None: nothing of that kind.
-
-    Attributes:
-      steps: Issued, to be started after the commit.
-      ended_steps: Cancelled, to be stopped after the commit.
-      notified: Invocations that got something to do.
-      output: How it ended, if it did.
-    """
-
-    __slots__ = ("ended_steps", "notified", "output", "steps")
-
-    def __init__(self) -> None:
-        self.steps: list[Operation] | None = None
-        self.ended_steps: list[Operation] | None = None
-        self.notified: list[bytes] | None = None
-        self.output: Output | None = None
-
-
-def _added(items: list[Any] | None, item: Any) -> list[Any]:
-    if items is None:
-        return [item]
-    items.append(item)
-    return items
+def target_of(instance: Instance) -> bytes | None:
+    """What *instance* is the one invocation of; None if nothing."""
+    record = instance.record
+    if instance.definition.kind is HandlerKind.RUN:
+        return run_target(record.service, record.key)
+    if record.idempotency_key is not None:
+        return idempotency_target(
+            record.service, record.key, record.handler, record.idempotency_key
+        )
+    return None
 
 
 _COMPLETIONS = frozenset({Kind.PROMISE_RESOLVE, Kind.PROMISE_REJECT})
@@ -74,6 +63,9 @@ class Ledger:
 
     Attributes:
       backoffs: The rows of failed attempts.
+      inboxes: Who has, and who waits for, the keys of objects.
+      exchange: The rows of what goes between invocations.
+      promises: The rows of promises and of who waits for them.
       residents: The instances in memory, which others own.
     """
 
@@ -82,6 +74,9 @@ class Ledger:
         self._timers = timers
         self._sites = sites
         self.backoffs = Backoffs(store, timers)
+        self.inboxes = Inboxes(store)
+        self.exchange = Exchange(store, self)
+        self.promises = Promises(store, self)
         self.residents: dict[bytes, Instance] = {}
 
     # -- outside events ---------------------------------------------------------------------
@@ -90,21 +85,47 @@ class Ledger:
         """The rows that make an invocation exist; *ready*: before its first activation."""
         record = instance.record
         self._store.put(Db.INVOCATIONS, instance.id, b"", record.pack())
-        if instance.definition.kind is HandlerKind.RUN:
-            self._store.put(
-                Db.TARGETS,
-                target_digest(record.service, record.key),
-                b"",
-                pack_target(record.service, record.key, instance.id),
-            )
+        target = target_of(instance)
+        if target is not None:
+            self._store.put(Db.TARGETS, target_digest(target), b"", target + instance.id)
         instance.phase = LIVE
-        self._set_ready(instance, ready)
+        if record.due_ms and ready:
+            self._timers.put(TimerKey(record.due_ms, instance.id, 0))
+            return
+        if instance.is_exclusive:
+            self.inboxes.write(instance.group, instance.id)
+            if ready and self.inboxes.waits(instance.group, instance.id):
+                return
+        self.set_ready(instance, ready)
+
+    def copied(self, instance: Instance, journal: list[tuple[int, list[Entry]]]) -> None:
+        """The rows of an invocation that goes on from another's *journal*."""
+        rows: list[tuple[int, Entry]] = []
+        for first_index, entries in journal:
+            self._store.put_journal(instance.id, first_index, entries)
+            rows += enumerate(entries, first_index)
+        if instance.is_exclusive:
+            self.inboxes.join(instance.group, instance.id)
+        self.accept(instance, True)
+        for index, (entry, _) in outstanding_in(instance.id, rows).items():
+            if entry.kind == Kind.TIMER:
+                self._timers.put(TimerKey(entry.time_ms, instance.id, index))
+
+    def begin_delayed(self, instance: Instance, timer: TimerKey) -> bool:
+        """The delay of a send is over; whether it has all it needs to begin."""
+        self._timers.delete(timer)
+        if instance.is_exclusive:
+            has_key = self.inboxes.join(instance.group, instance.id)
+            self.inboxes.write(instance.group, instance.id)
+            if not has_key:
+                return False
+        self.set_ready(instance, True)
+        return True
 
     def notify(self, invocation_id: bytes, entry: Entry) -> None:
         """Have *entry* wait for delivery; the invocation becomes ready unless it backs off."""
         store = self._store
-        rows = store.scan(Db.PENDING, invocation_id)
-        arrival = int.from_bytes(rows[-1][0], "big") + 1 if rows else 1
+        arrival = store.next_arrival()
         store.put(Db.PENDING, invocation_id, u64(arrival), pack_entry(entry))
         if entry.kind == Kind.STEP_DONE:
             # Left there, the row would start a step whose answer is durable.
@@ -113,31 +134,36 @@ class Ledger:
         if instance is not None and instance.phase == LIVE:
             instance.backlog.append(Delivery(entry, arrival))
         if instance is not None and instance.backoff is None:
-            self._set_ready(instance, True)
+            self.set_ready(instance, True)
         elif instance is None and not self.is_held(invocation_id):
             store.put(Db.READY, invocation_id, b"", b"")
 
-    def is_held(self, invocation_id: bytes) -> bool:
-        """Whether it is paused or its attempt backs off: nothing is delivered to it now."""
-        return self._store.get(
-            Db.PAUSED, invocation_id, b""
-        ) is not None or self.backoffs.holds_attempt(invocation_id)
+    def ready(self, invocation_id: bytes, first: Delivery) -> None:
+        """Have an invocation told *first*, which is in ``pending``, before all else."""
+        instance = self.residents.get(invocation_id)
+        if instance is None:
+            self._store.put(Db.READY, invocation_id, b"", b"")
+            return
+        if instance.phase == LIVE:
+            backlog = instance.backlog
+            if not backlog or backlog[0].arrival != first.arrival:
+                backlog.insert(0, first)
+        self.set_ready(instance, True)
 
-    def complete_promise(
-        self, group: bytes, name: str, payload: bytes, failed: bool
-    ) -> list[bytes]:
-        """Complete a promise and notify whoever waits for it; their ids."""
-        store = self._store
-        store.put(Db.PROMISES, group, name.encode(), pack_promise(payload, failed))
-        flags = Flag.FAILED if failed else 0
-        waiters = promise_waiters(group, name)
-        notified: list[bytes] = []
-        for suffix, _ in store.scan(Db.WAITERS, waiters):
-            store.delete(Db.WAITERS, waiters, suffix)
-            invocation_id, index = unpack_waiter(suffix)
-            self.notify(invocation_id, Entry(Kind.PROMISE_DONE, index, name, payload, 0, 0, flags))
-            notified.append(invocation_id)
-        return notified
+    def forget_timer(self, timer: TimerKey) -> None:
+        self._timers.delete(timer)
+
+    def is_held(self, invocation_id: bytes) -> bool:
+        """Whether nothing is delivered to it now: paused, backing off, or waiting for its key."""
+        if self._store.get(Db.PAUSED, invocation_id, b"") is not None:
+            return True
+        if self.backoffs.holds_attempt(invocation_id):
+            return True
+        value = self._store.get(Db.INVOCATIONS, invocation_id, b"")
+        if value is None:
+            return False
+        record = Record.unpack(value)
+        return self.inboxes.waits(key_group(record.service, record.key), invocation_id)
 
     def pending(self, invocation_id: bytes) -> list[Delivery]:
         """What waits for delivery, in arrival order."""
@@ -163,11 +189,9 @@ class Ledger:
         first_index, entries = activation.first_index, activation.entries
         completed = activation.completed
         kept = instance.kept
-        whole_life = False
-        if instance.phase == ADMITTED:
-            whole_life = completed
-            if not whole_life or kept != _NOTHING:
-                self.accept(instance)
+        whole_life = completed and delivery.entry[0] == Kind.START
+        if instance.phase == ADMITTED and (not whole_life or kept != _NOTHING):
+            self.accept(instance)
         if kept == _JOURNAL or not whole_life:
             if self._sites.unsaved:
                 self._sites.flush()
@@ -176,6 +200,8 @@ class Ledger:
                 instance.chunks.append(first_index)
         if delivery.arrival is not None or delivery.timer is not None:
             self.forget_delivery(instance, delivery)
+            if delivery.entry[0] == Kind.AWAKEABLE_DONE:
+                self._store.delete(Db.AWAKEABLES, waiter(instance.id, delivery.entry[1]), b"")
         if instance.resting_steps and delivery.entry.ref in instance.resting_steps:
             self.end_step_backoff(instance, delivery.entry.ref)
         if instance.backoff is not None:
@@ -188,12 +214,14 @@ class Ledger:
             index += 1
         for operation in activation.ended:
             self._end(instance, operation, result)
+            if operation.kind == Kind.CALL:
+                self.exchange.cancel(operation.options.child, result)
         if completed:
             self._complete(instance, entries, result)
         else:
-            ready = self._must_be_ready(instance)
+            ready = self.must_be_ready(instance)
             if instance.in_ready != ready:
-                self._set_ready(instance, ready)
+                self.set_ready(instance, ready)
         return result
 
     def _effect(self, instance: Instance, index: int, entry: Entry, result: Consequences) -> None:
@@ -207,7 +235,7 @@ class Ledger:
         if kind == Kind.TIMER:
             self._timers.put(TimerKey(entry.time_ms, instance.id, index))
         elif kind == Kind.PROMISE_AWAIT:
-            self._await_promise(instance, index, entry.name, result)
+            self.promises.wait(instance, index, entry.name, result)
         elif kind == Kind.STATE_SET:
             assert entry.payload is not None
             store.put(Db.STATE, instance.group, entry.name.encode(), entry.payload)
@@ -216,29 +244,12 @@ class Ledger:
         elif kind == Kind.STATE_CLEAR_ALL:
             for suffix, _ in store.scan(Db.STATE, instance.group):
                 store.delete(Db.STATE, instance.group, suffix)
+        elif kind in EXCHANGED:
+            self.exchange.effect(instance, index, entry, result)
         elif kind in _COMPLETIONS and not entry.flags & Flag.REFUSED:
             assert entry.payload is not None
-            for notified in self.complete_promise(
-                instance.group, entry.name, entry.payload, kind == Kind.PROMISE_REJECT
-            ):
-                result.notified = _added(result.notified, notified)
-
-    def _await_promise(
-        self, instance: Instance, index: int, name: str, result: Consequences
-    ) -> None:
-        value = self._store.get(Db.PROMISES, instance.group, name.encode())
-        if value is None:
-            self._store.put(
-                Db.WAITERS,
-                promise_waiters(instance.group, name),
-                waiter(instance.id, index),
-                b"",
-            )
-        elif index in instance.machine.outstanding:
-            payload, failed = unpack_promise(value)
-            flags = Flag.FAILED if failed else 0
-            self.notify(instance.id, Entry(Kind.PROMISE_DONE, index, name, payload, 0, 0, flags))
-            result.notified = _added(result.notified, instance.id)
+            failed = kind == Kind.PROMISE_REJECT
+            self.promises.complete(instance.group, entry.name, entry.payload, failed, result)
 
     def _end(self, instance: Instance, operation: Operation, result: Consequences) -> None:
         """The rows by which the world would have answered *operation*."""
@@ -254,8 +265,13 @@ class Ledger:
                 promise_waiters(instance.group, operation.name),
                 waiter(instance.id, operation.index),
             )
+        else:
+            child = operation.options.child if operation.kind == Kind.CALL else b""
+            self.exchange.forget(
+                instance.id, operation.index, operation.kind, operation.name, child
+            )
 
-    def _must_be_ready(self, instance: Instance) -> bool:
+    def must_be_ready(self, instance: Instance) -> bool:
         for delivery in instance.backlog:
             if delivery.arrival is not None:
                 return True
@@ -264,7 +280,7 @@ class Ledger:
                 return True
         return False
 
-    def _set_ready(self, instance: Instance, ready: bool) -> None:
+    def set_ready(self, instance: Instance, ready: bool) -> None:
         if instance.in_ready == ready:
             return
         if ready:
@@ -282,29 +298,47 @@ class Ledger:
         result.output = Output(
             last.payload, bool(last.flags & Flag.FAILED), instance.machine.time_ms
         )
-        self.finish(instance, result.output)
+        promoted = self.finish(instance, result.output, result)
+        if promoted is not None:
+            result.notified = _added(result.notified, promoted)
 
-    def end(self, instance: Instance, outstanding: dict[int, Entry], output: Output) -> None:
+    def end(
+        self, instance: Instance, outstanding: dict[int, Outstanding], output: Output
+    ) -> Consequences:
         """The rows of an invocation that is ended while it waits for *outstanding* commands."""
-        for index, entry in outstanding.items():
+        result = Consequences()
+        for index, (entry, child) in outstanding.items():
             if entry.kind == Kind.TIMER:
                 self._timers.delete(TimerKey(entry.time_ms, instance.id, index))
             elif entry.kind == Kind.RUN:
                 self.backoffs.end(instance.id, index)
-            else:
+            elif entry.kind == Kind.PROMISE_AWAIT:
                 group = promise_waiters(instance.group, entry.name)
                 self._store.delete(Db.WAITERS, group, waiter(instance.id, index))
+            else:
+                self.exchange.forget(instance.id, index, entry.kind, entry.name, child)
         self.end_hold(instance.id)
-        self.finish(instance, output)
+        if instance.record.due_ms:
+            self._timers.delete(TimerKey(instance.record.due_ms, instance.id, 0))
+        promoted = self.finish(instance, output, result)
+        if promoted is not None:
+            result.notified = _added(result.notified, promoted)
+        result.output = output
+        return result
 
-    def finish(self, instance: Instance, output: Output) -> None:
-        """The rows of an invocation that has ended: those to keep, and none of the rest."""
+    def finish(self, instance: Instance, output: Output, result: Consequences) -> bytes | None:
+        """The rows of an invocation that has ended: those to keep, and none of the rest.
+
+        Returns the invocation that has its key now, if it had one and somebody waits.
+        """
         store = self._store
-        self._set_ready(instance, False)
+        promoted = self._pass_key_on(instance) if instance.is_exclusive else None
+        if instance.phase == ADMITTED:
+            return promoted  # nothing of it was written
+        self.set_ready(instance, False)
         for suffix, _ in store.scan(Db.PENDING, instance.id):
             store.delete(Db.PENDING, instance.id, suffix)
-        if instance.phase == ADMITTED:
-            return  # nothing of it was written
+        self.exchange.finished(instance.id, output, result)
         if instance.kept >= Kept.OUTPUT:
             store.put(Db.OUTPUTS, instance.id, b"", output.pack())
         else:
@@ -312,78 +346,35 @@ class Ledger:
         if instance.kept < Kept.JOURNAL:
             for index in instance.chunks:
                 store.delete(Db.JOURNAL, instance.id, u32(index))
+        return promoted
 
-    # -- failed attempts --------------------------------------------------------------------
+    def _pass_key_on(self, instance: Instance) -> bytes | None:
+        promoted = self.inboxes.leave(instance.group, instance.id)
+        if promoted is not None:
+            waiting = self.residents.get(promoted)
+            if waiting is None:
+                self._store.put(Db.READY, promoted, b"", b"")
+            elif waiting.phase != ADMITTED:
+                self.set_ready(waiting, True)
+        return promoted
+
+    # -- holds ------------------------------------------------------------------------------
+
+    def is_ready_in_vain(self, instance: Instance) -> bool:
+        """Whether it has its row in ``ready`` and nothing to do."""
+        return instance.in_ready and not self.must_be_ready(instance)
 
     def recovered(self, instance: Instance) -> None:
         """The attempt replayed to the end of its journal, and nothing waits to be delivered."""
         self.backoffs.end(instance.id, 0)
         instance.backoff = None
-        self._set_ready(instance, self._must_be_ready(instance))
+        self.set_ready(instance, self.must_be_ready(instance))
 
     def end_step_backoff(self, instance: Instance, index: int) -> None:
         self.backoffs.end(instance.id, index)
         del instance.resting_steps[index]
 
-    def step_failed(
-        self, invocation_id: bytes, index: int, backoff: Backoff, *, others_run: bool
-    ) -> None:
-        """Have a step tried again later; its invocation may now have no reason to be ready."""
-        self.backoffs.begin(invocation_id, index, backoff)
-        instance = self.residents.get(invocation_id)
-        if instance is not None and instance.phase == LIVE:
-            instance.resting_steps[index] = backoff.due_ms
-            self._set_ready(instance, self._must_be_ready(instance))
-        elif not others_run and not self._store.scan(Db.PENDING, invocation_id, limit=1):
-            self._store.delete(Db.READY, invocation_id, b"")
-            if instance is not None:
-                instance.in_ready = False
-
-    def attempt_failed(
-        self, instance: Instance, delivery: Delivery | None, backoff: Backoff, *, pause: bool
-    ) -> None:
-        """An attempt left no trace: its notification waits, and the next attempt is due later."""
-        if instance.phase == ADMITTED:
-            self.accept(instance)
-        self.put_back(instance, delivery)
-        self._set_ready(instance, False)
-        if pause:
-            self.pause(instance.id, backoff)
-        else:
-            self.backoffs.begin(instance.id, 0, backoff)
-
-    def put_back(self, instance: Instance, failed: Delivery | None) -> None:
-        """Let the store keep what *instance* was still to be told, in the order it would have been.
-
-        *failed* is the notification whose activation failed: it stays the first.
-        """
-        deliveries = list(instance.backlog) if failed is None else [failed, *instance.backlog]
-        instance.backlog.clear()
-        waiting = [delivery for delivery in deliveries if delivery.entry.kind != Kind.START]
-        if None not in [delivery.arrival for delivery in waiting]:
-            return
-        for delivery in waiting:
-            self.forget_delivery(instance, delivery)
-        for arrival, delivery in enumerate(waiting, 1):
-            if delivery.entry.kind == Kind.STEP_DONE:
-                self.backoffs.end(instance.id, delivery.entry.ref)
-            self._store.put(Db.PENDING, instance.id, u64(arrival), pack_entry(delivery.entry))
-
-    def pause(self, invocation_id: bytes, backoff: Backoff) -> None:
-        """Have nothing delivered to it until it is resumed."""
-        self.backoffs.end(invocation_id, 0)
-        self._store.delete(Db.READY, invocation_id, b"")
-        self._store.put(Db.PAUSED, invocation_id, b"", backoff.pack())
-
     def end_hold(self, invocation_id: bytes) -> None:
         """End a pause or the back-off of the attempt."""
         self.backoffs.end(invocation_id, 0)
         self._store.delete(Db.PAUSED, invocation_id, b"")
-
-    def resume(self, invocation_id: bytes) -> bool:
-        """End a pause; False if there is none."""
-        if self._store.get(Db.PAUSED, invocation_id, b"") is None:
-            return False
-        self._store.delete(Db.PAUSED, invocation_id, b"")
-        self._store.put(Db.READY, invocation_id, b"", b"")
-        return True

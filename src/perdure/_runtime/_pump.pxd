@@ -3,9 +3,10 @@ import cython
 
 from perdure._core._machine cimport Activation, Machine
 from perdure._core._operation cimport Operation
+from perdure._runtime._consequences cimport Consequences
 from perdure._runtime._gate cimport Gate
 from perdure._runtime._instance cimport Delivery, Instance
-from perdure._runtime._ledger cimport Consequences, Ledger
+from perdure._runtime._ledger cimport Ledger
 from perdure._runtime._running cimport RunningStep, RunningSteps
 
 
@@ -30,7 +31,7 @@ cdef class Pump:
     @cython.locals(instance=Instance, turns=cython.long)
     cpdef _take_turns(self)
 
-    @cython.locals(delivery=Delivery, machine=Machine, activation=Activation)
+    @cython.locals(delivery=Delivery, machine=Machine, activation=Activation, kind=cython.long)
     cpdef _advance(self, Instance instance)
 
     @cython.locals(operation=Operation, running=RunningStep)

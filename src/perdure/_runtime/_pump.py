@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from perdure._core._entries import Kind, new_entry
 from perdure._core._machine import State
+from perdure._runtime._consequences import Consequences
 from perdure._runtime._gate import Gate
 from perdure._runtime._instance import LIVE, LOADING, Delivery, Instance
-from perdure._runtime._ledger import Consequences, Ledger
+from perdure._runtime._ledger import Ledger
 from perdure._runtime._running import RunningStep, RunningSteps
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ _SLICE_S = 0.005
 """The host's loop gets its turn at least this often."""
 
 _perf_counter = time.perf_counter
-_CLOSED, _COMPLETED = State.CLOSED, State.COMPLETED
+_NEW, _CLOSED, _COMPLETED = State.NEW, State.CLOSED, State.COMPLETED
+_UNASKED = (Kind.START, Kind.CANCELLED)
+"""Notifications that answer no operation."""
 
 
 class Pump:
@@ -137,7 +140,11 @@ class Pump:
         delivery: Delivery = instance.backlog.pop(0)
         machine = instance.machine
         notification = delivery.entry
-        if notification[0] != Kind.START and notification[1] not in machine.outstanding:
+        kind = notification[0]
+        if kind == Kind.CANCELLED and machine.state is _NEW:
+            scheduler.residents.end_unstarted(instance)
+            return
+        if kind not in _UNASKED and notification[1] not in machine.outstanding:
             # Cancelled before the answer came: nothing waits for it, nothing is to be told.
             self._ledger.forget_delivery(instance, delivery)
             instance.last_unit = self._store.seal()

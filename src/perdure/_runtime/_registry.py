@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from perdure._binding import bind, newest
+from perdure._calling import Bound
 from perdure._runtime._layout import Record
 from perdure.retry import RetryPolicy
-from perdure.service import HandlerDefinition, Versions
+from perdure.service import HandlerDefinition, HandlerKind, Versions
 
 
 class Registry:
@@ -33,6 +35,26 @@ class Registry:
         """The handler of a registered invocation, and what it is a method of."""
         service, instance = self._by_version[record.service, record.version]
         return service.handlers[record.handler], instance
+
+    def newest(self, service: str, handler: str) -> HandlerDefinition:
+        """The handler that new invocations begin on."""
+        found = newest(self._services[service], handler)
+        assert found is not None, "whoever asks has bound the call"
+        return found
+
+    def bind(self, handler: Any, arg: Any, key: str | None) -> Bound:
+        """What a handler's call means; see :class:`Bound`."""
+        definition, key, payload = bind(self._services, handler, arg, key)
+        return Bound(
+            definition.service,
+            definition.name,
+            key,
+            payload,
+            definition.kind is HandlerKind.RUN,
+            definition.kind is HandlerKind.EXCLUSIVE,
+            definition.argument_serde,
+            definition.result_serde,
+        )
 
     def why_blocked(self, record: Record) -> str:
         """Why an invocation can not run here; an empty text if it can."""

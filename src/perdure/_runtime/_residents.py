@@ -15,9 +15,11 @@ from perdure._core._machine import START, State
 from perdure._runtime._handlers import make_machine
 from perdure._runtime._instance import LIVE, LOADING, Delivery, Instance, Kept
 from perdure._runtime._layout import Backoff, Output, Record, TimerKey
-from perdure._runtime._outstanding import outstanding_in
+from perdure._runtime._outstanding import Outstanding, outstanding_in
 from perdure._runtime._pump import cancel_running
 from perdure._store import Db
+from perdure.errors import Cancelled
+from perdure.serde import encode_failure
 
 if TYPE_CHECKING:
     from perdure._runtime._scheduler import Scheduler
@@ -37,6 +39,7 @@ class Residents:
 
     Attributes:
       by_id: All of them, the least recently used first.
+      ending: Ids of those to be killed, which wait for their journal to commit.
       recovering: Ids found in ``ready`` at start that are not loaded yet.
     """
 
@@ -47,6 +50,7 @@ class Residents:
         self._sites = sites
         self._max_resident = max_resident
         self._context = contextvars.copy_context()
+        self.ending: set[bytes] = set()
         self._dropped: dict[bytes, int] = {}  # evicted by failure: its last unit, not yet committed
 
     def make(self, invocation_id: bytes, record: Record, phase: int) -> Instance:
@@ -56,11 +60,10 @@ class Residents:
         instance = Instance(invocation_id, record, definition, target, phase)
         instance.machine = make_machine(
             instance,
-            store=scheduler.store,
+            scheduler=scheduler,
             sites=self._sites,
             context=self._context,
             report=_report_loop_problem,
-            stage=scheduler.stage,
         )
         self.by_id[invocation_id] = instance
         return instance
@@ -139,14 +142,17 @@ class Residents:
         instance.resting_steps = scheduler.ledger.backoffs.resting_steps(instance.id)
         instance.backlog.extend(scheduler.ledger.pending(instance.id))
         if machine.state is State.NEW:
-            instance.backlog.insert(0, Delivery(START))
+            backlog = instance.backlog
+            if not backlog or backlog[0].entry.kind != Kind.CANCELLED:
+                backlog.insert(0, Delivery(START))
         return True
 
     def rest(self, instance: Instance) -> None:
         """Nothing is left to deliver: start the steps that a crash or an eviction left undone."""
         scheduler = self._scheduler
-        if instance.backoff is not None:
-            # Its attempt replayed to the end without a notification to deliver: it has recovered.
+        if instance.backoff is not None or scheduler.ledger.is_ready_in_vain(instance):
+            # Its attempt replayed to the end without a notification to deliver: it has recovered,
+            # or was resumed with nothing to do.
             scheduler.ledger.recovered(instance)
             instance.last_unit = scheduler.store.seal()
         instance.unrested = False
@@ -175,8 +181,10 @@ class Residents:
             self.drop(resident)
         unit = self._dropped.get(invocation_id, 0)
         if unit > scheduler.store.committed:
+            self.ending.add(invocation_id)
             scheduler.gate.hold(unit, self.end, invocation_id, failure)
             return
+        self.ending.discard(invocation_id)
         record = scheduler.answers.record(invocation_id)
         if record is None or scheduler.store.get(Db.OUTPUTS, invocation_id, b"") is not None:
             return  # completed meanwhile
@@ -188,16 +196,27 @@ class Residents:
                 rows += enumerate(entries, first_index)
                 instance.chunks.append(first_index)
                 instance.replay_from = first_index + len(entries)
-        outstanding = outstanding_in(rows)
-        output = Output(failure, True, scheduler.clock.now_ms())
-        scheduler.ledger.end(instance, outstanding, output)
-        instance.last_unit = scheduler.store.seal()
-        for index in outstanding:
+        outstanding = outstanding_in(invocation_id, rows)
+        self._end(instance, outstanding, failure)
+        for index, (_, child) in outstanding.items():
             running = scheduler.running.take(invocation_id, index)
             if running is not None:
                 running.cancelled = True
                 scheduler.gate.when_committed(cancel_running, running)
-        scheduler.finished(instance, output)
+            if child:
+                self.end(child, failure)
+
+    def end_unstarted(self, instance: Instance) -> None:
+        """End an invocation that was cancelled before it began."""
+        cancelled = Cancelled("the invocation was cancelled before it began")
+        self._end(instance, {}, encode_failure(cancelled))
+
+    def _end(self, instance: Instance, outstanding: dict[int, Outstanding], failure: bytes) -> None:
+        scheduler = self._scheduler
+        output = Output(failure, True, scheduler.clock.now_ms())
+        instance.backlog.clear()
+        consequences = scheduler.ledger.end(instance, outstanding, output)
+        scheduler.pump.follow(instance, consequences)
 
     # -- evicting ---------------------------------------------------------------------------
 
@@ -206,6 +225,8 @@ class Residents:
         scheduler = self._scheduler
         self.by_id.pop(instance.id, None)
         scheduler.answers.outlive(instance)
+        if instance.is_exclusive and not finished:
+            scheduler.ledger.inboxes.forget(instance.group)
         unit = instance.last_unit
         if not finished and unit > scheduler.store.committed:
             self._dropped[instance.id] = unit

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 from perdure._core._loop import Stage
 from perdure._core._machine import START
+from perdure._core._outgoing import Outgoing
 from perdure._ids import InvocationIdGenerator
 from perdure._runtime._answers import Answers
 from perdure._runtime._clock import Clock
@@ -23,18 +24,22 @@ from perdure._runtime._due import DueTimers
 from perdure._runtime._failures import Failures
 from perdure._runtime._gate import Gate, fail_futures
 from perdure._runtime._instance import ADMITTED, Delivery, Instance
+from perdure._runtime._interventions import Interventions
 from perdure._runtime._layout import (
     Output,
     Record,
+    idempotency_target,
+    run_target,
     target_digest,
     unpack_target,
 )
-from perdure._runtime._ledger import Ledger
+from perdure._runtime._ledger import Ledger, target_of
 from perdure._runtime._pump import Pump
 from perdure._runtime._registry import Registry
 from perdure._runtime._residents import Residents
 from perdure._runtime._retention import retention_of
 from perdure._runtime._running import RunningStep, RunningSteps
+from perdure._runtime._setbacks import Setbacks
 from perdure._runtime._sites import SiteTable
 from perdure._runtime._steps import StepRunner
 from perdure._runtime._threads import StepThreads
@@ -42,7 +47,7 @@ from perdure._runtime._timers import Timers
 from perdure._store import Db, Store
 from perdure.errors import InternalError, PerdureError, StoreClosed, StoreError
 from perdure.retry import RetryPolicy
-from perdure.service import HandlerDefinition, HandlerKind, Versions
+from perdure.service import HandlerDefinition, Versions
 
 logger = logging.getLogger("perdure")
 
@@ -83,15 +88,19 @@ class Scheduler:
         self.stage = Stage()
         self.residents = Residents(self, self.sites, max_resident)
         self.ledger.residents = self.residents.by_id
+        self.setbacks = Setbacks(store, self.ledger)
+        self.interventions = Interventions(self)
+        self.ledger.exchange.registry = self.registry
+        self.ledger.exchange.makers = self.residents
         self.running = RunningSteps()
         self.pump = Pump(self, loop, self.gate, self.ledger, self.running)
         self.failures = Failures(self)
         self._threads = StepThreads(step_threads)
         self.runner = StepRunner(loop, self._threads, self.pump.step_succeeded, self._step_failed)
         self._loop = loop
-        self._ids = ids
+        self.ids = ids
         self._releasing = False  # a further release is due on the host's loop
-        self._starting: dict[tuple[str, str], Instance] = {}  # runs whose rows are not written yet
+        self._starting: dict[bytes, Instance] = {}  # by target, rows not written yet
         self._room = asyncio.Event()
         self._room.set()
         self._quiet = asyncio.Event()
@@ -240,38 +249,67 @@ class Scheduler:
         key: str,
         argument: bytes | None,
         headers: dict[str, str],
-        one_way: bool,
+        accepted: asyncio.Future[None] | None = None,
+        answer: asyncio.Future[Output] | None = None,
+        idempotency_key: str | None = None,
+        delay_ms: int | None = None,
     ) -> Instance:
         """Begin an invocation.
 
-        Give it an ``accepted`` future to learn when it is durable, or an ``answer`` future for its
-        output, before control returns to the host's loop.
+        Args:
+          accepted: Who sends it, and is told when it is durable.
+          answer: Who waits for its output.
+          delay_ms: Not before so much later.
         """
-        retention = retention_of(definition, one_way=one_way)
+        retention = retention_of(
+            definition, one_way=answer is None, idempotent=idempotency_key is not None
+        )
+        now_ms = self.clock.now_ms()
         record = Record(
             service=definition.service,
             key=key,
             handler=definition.name,
             version=definition.version,
-            created_ms=self.clock.now_ms(),
+            created_ms=now_ms,
             argument=argument,
             headers=headers,
             output_ms=retention.output_ms,
             journal_ms=retention.journal_ms,
+            idempotency_key=idempotency_key,
+            due_ms=0 if delay_ms is None else now_ms + delay_ms,
         )
-        instance = self.residents.make(self._ids.next(), record, ADMITTED)
+        return self.begin(record, accepted, answer)
+
+    def begin(
+        self,
+        record: Record,
+        accepted: asyncio.Future[None] | None,
+        answer: asyncio.Future[Output] | None = None,
+    ) -> Instance:
+        """Begin the invocation that *record* describes."""
+        instance = self.residents.make(self.ids.next(), record, ADMITTED)
         instance.backlog.append(Delivery(START))
         instance.fresh = True
-        if definition.kind is HandlerKind.RUN:
-            self._starting[record.service, key] = instance
-        self.pump.enqueue(instance)
+        instance.accepted = accepted
+        instance.answer = answer
+        target = target_of(instance)
+        if target is not None:
+            self._starting[target] = instance
+        if record.due_ms:
+            self.accept_unbegun(instance)
+        elif not instance.is_exclusive or self.ledger.inboxes.join(instance.group, instance.id):
+            self.pump.enqueue(instance)
+        elif accepted is not None:
+            self.accept_unbegun(instance)  # it waits for its key, but not in memory alone
         return instance
 
     def accepted(self, instance: Instance) -> None:
         """Its rows are sealed."""
         instance.fresh = False
-        if instance.definition.kind is HandlerKind.RUN:
-            self._starting.pop((instance.record.service, instance.record.key), None)
+        if self._starting:
+            target = target_of(instance)
+            if target is not None:
+                self._starting.pop(target, None)
         self.answers.accepted(instance)
 
     def accept_unbegun(self, instance: Instance) -> None:
@@ -280,15 +318,26 @@ class Scheduler:
         instance.last_unit = self.store.seal()
         self.accepted(instance)
 
-    def find_run(self, service: str, key: str) -> bytes | None:
-        """The invocation of a workflow's ``run`` on *key*, if there is one."""
-        instance = self._starting.get((service, key))
+    def find(self, target: bytes) -> bytes | None:
+        """The one invocation of *target*, if there is one."""
+        instance = self._starting.get(target)
         if instance is not None:
             # Whoever is told of it may rely on it: its rows go before the answer.
             self.accept_unbegun(instance)
             return instance.id
-        value = self.store.get(Db.TARGETS, target_digest(service, key), b"")
-        return None if value is None else unpack_target(value, service, key)
+        value = self.store.get(Db.TARGETS, target_digest(target), b"")
+        return None if value is None else unpack_target(value, target)
+
+    def find_run(self, service: str, key: str) -> bytes | None:
+        """The invocation of a workflow's ``run`` on *key*, if there is one."""
+        return self.find(run_target(service, key))
+
+    def existing(self, outgoing: Outgoing) -> bytes | None:
+        """The invocation that stands already where *outgoing* would begin one."""
+        service, handler, key, _, _, idempotency_key = outgoing
+        if idempotency_key is None:
+            return self.find_run(service, key)
+        return self.find(idempotency_target(service, key, handler, idempotency_key))
 
     def output(self, invocation_id: bytes) -> Output | None:
         """How an invocation ended; None while it has not.
@@ -304,14 +353,6 @@ class Scheduler:
         """*instance* has ended, and its last unit is sealed."""
         self.answers.finished(instance, output)
         self.residents.drop(instance, finished=True)
-
-    def resume(self, invocation_id: bytes) -> bool:
-        """End a pause; False if it is not paused."""
-        resumed = self.ledger.resume(invocation_id)
-        if resumed:
-            self.store.seal()
-            self.residents.wake(invocation_id)
-        return resumed
 
     def _step_failed(self, running: RunningStep, error: BaseException) -> None:
         self.running.take(running.invocation_id, running.index)

@@ -57,3 +57,4 @@ class MetaKey:
     SCHEMA = b"schema"  # u32 little-endian
     DURABILITY = b"durability"  # b"fsync", b"os clean", or b"os " and the boot id
     FILE_SIZE = b"file_size"
+    OPENINGS = b"openings"  # u32 little-endian: how often the directory was opened

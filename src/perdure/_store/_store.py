@@ -112,11 +112,14 @@ class Store:
         )
 
     def _write_meta(self, rows: dict[bytes, bytes]) -> None:
+        openings = int.from_bytes(rows.get(MetaKey.OPENINGS, b""), "little")
         wanted = {
             MetaKey.MAGIC: MAGIC,
             MetaKey.SCHEMA: SCHEMA_VERSION.to_bytes(4, "little"),
             MetaKey.DURABILITY: self._durability_mark(),
+            MetaKey.OPENINGS: (openings + 1).to_bytes(4, "little"),
         }
+        self._arrival = openings << 40
         for key, value in wanted.items():
             if rows.get(key) != value:
                 self._environment.put(Db.META, key, value)
@@ -200,6 +203,14 @@ class Store:
         """Drop the open unit; reads show again what was there before it."""
         self._environment.discard()
         self._overlay.undo()
+
+    def next_arrival(self) -> int:
+        """A number greater than all it has given out before, in this process and in earlier ones.
+
+        At least 1; enough for 2**40 in one process and 2**24 processes.
+        """
+        self._arrival += 1
+        return self._arrival
 
     # ---- progress --------------------------------------------------------------------------------
 

@@ -1,0 +1,247 @@
+"""Cancelling and killing: whatever state an invocation is in, and all that it has called."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from engine_support import Place, quiet_log, run, until, until_status
+
+from perdure import (
+    Cancelled,
+    Context,
+    InvalidInput,
+    Killed,
+    NotFound,
+    ObjectContext,
+    Service,
+    Status,
+    VirtualObject,
+    Workflow,
+    WorkflowContext,
+    handler,
+)
+
+SEEN: list[str] = []
+
+
+class Tree(VirtualObject):
+    """Each calls the next; the last waits."""
+
+    @handler
+    async def call(self, ctx: ObjectContext, depth: int) -> str:
+        if not depth:
+            await ctx.sleep(3600)
+        return await ctx.call(Tree.call, depth - 1, key=f"{ctx.key}.")
+
+    @handler
+    async def free(self, ctx: ObjectContext) -> str:
+        return "free"
+
+
+class Saga(Workflow):
+    broken = False
+
+    async def run(self, ctx: WorkflowContext) -> str:
+        if self.broken:
+            raise RuntimeError("broken")
+        try:
+            await ctx.sleep(3600)
+        except asyncio.CancelledError:
+            await ctx.run("undo", self.undo)
+            await ctx.sleep(0.001)
+            raise
+        return "done"
+
+    def undo(self) -> None:
+        SEEN.append("undone")
+
+
+class Stubborn(Workflow):
+    async def run(self, ctx: WorkflowContext) -> str:
+        for _ in range(2):
+            try:
+                await ctx.sleep(3600)
+            except asyncio.CancelledError:
+                continue
+        return "survived two"
+
+
+class Parent(Service):
+    @handler
+    async def cancel_call(self, ctx: Context) -> Any:
+        call = ctx.call(Tree.call, 1, key="c")
+        await ctx.sleep(0.001)
+        call.cancel()
+        try:
+            await call
+        except asyncio.CancelledError:
+            return await ctx.call(Tree.free, key="c")
+
+    @handler
+    async def cancel_by_id(self, ctx: Context, invocation_id: str) -> str:
+        ctx.cancel(invocation_id)
+        return "asked"
+
+    @handler
+    async def raises_it(self, ctx: Context) -> str:
+        raise asyncio.CancelledError("nobody asked")
+
+
+def engine_of(place: Place, **options: Any) -> Any:
+    return place.engine(Tree(), Saga(), Stubborn(), Parent(), **options)
+
+
+@pytest.mark.parametrize("verb", ["cancel", "kill"])
+def test_a_blocked_tree_ends_from_outside_and_its_keys_are_free(place: Place, verb: str) -> None:
+    async def main() -> None:
+        async with engine_of(place) as engine:
+            root = await engine.send(Tree.call, 3, key="t")
+            await until_status(engine, root, Status.SUSPENDED)
+            waiting = [await engine.send(Tree.free, key="t" + "." * n) for n in range(4)]
+            assert await getattr(engine, verb)(root.id)
+            for each in waiting:
+                assert await each.result() == "free"
+            with pytest.raises(Cancelled if verb == "cancel" else Killed) as caught:
+                await root.result()
+            assert caught.value.code == 409
+            assert not await getattr(engine, verb)(root.id)
+
+    run(main())
+
+
+def test_a_handler_cancels_its_call_and_another_invocation(place: Place) -> None:
+    async def main() -> None:
+        async with engine_of(place) as engine:
+            assert await engine.call(Parent.cancel_call) == "free"
+            root = await engine.send(Tree.call, 0, key="x")
+            assert await engine.call(Parent.cancel_by_id, root.id) == "asked"
+            with pytest.raises(Cancelled):
+                await root.result()
+
+    run(main())
+
+
+def test_a_cancelled_handler_compensates_durably(place: Place) -> None:
+    async def main() -> None:
+        SEEN.clear()
+        async with engine_of(place) as engine:
+            saga = await engine.send(Saga.run, key="s")
+            await until_status(engine, saga, Status.SUSPENDED)
+            assert await saga.cancel()
+            with pytest.raises(Cancelled):
+                await saga.result()
+            assert SEEN == ["undone"]
+            description = await engine.describe(saga.id)
+            assert description.status is Status.COMPLETED
+            assert "cancellation" in [entry.kind for entry in description.journal]
+
+    run(main())
+
+
+def test_cancelling_is_repeatable_and_can_be_survived(place: Place) -> None:
+    async def main() -> None:
+        async with engine_of(place) as engine:
+            handle = await engine.send(Stubborn.run, key="s")
+            for _ in range(2):
+                await until_status(engine, handle, Status.SUSPENDED)
+                assert await handle.cancel()
+            assert await handle.result() == "survived two"
+
+    run(main())
+
+
+@pytest.mark.parametrize("verb", ["cancel", "kill"])
+def test_what_has_not_begun_ends_without_running(place: Place, verb: str) -> None:
+    async def main() -> None:
+        async with engine_of(place) as engine:
+            scheduled = await engine.send(Tree.free, key="t", delay=3600)
+            holder = await engine.send(Tree.call, 0, key="t")
+            queued = await engine.send(Tree.free, key="t")
+            behind = await engine.send(Tree.free, key="t")
+            for each in (scheduled, queued):
+                assert await getattr(engine, verb)(each.id)
+                with pytest.raises((Cancelled, Killed)):
+                    await each.result()
+            assert await getattr(engine, verb)(holder.id)
+            assert await behind.result() == "free"
+
+    run(main())
+
+
+def test_what_backs_off_or_is_paused_is_cancelled(place: Place) -> None:
+    async def main() -> None:
+        quiet_log()
+        saga = Saga()
+        async with place.engine(saga) as engine:
+            saga.broken = True
+            paused = await engine.send(Saga.run, key="paused")
+            await until_status(engine, paused, Status.PAUSED)
+            assert await paused.cancel()
+            with pytest.raises(Cancelled):
+                await paused.result()
+            saga.broken = False
+            by_hand = await engine.send(Saga.run, key="by hand")
+            await until_status(engine, by_hand, Status.SUSPENDED)
+            assert await engine.pause(by_hand.id)
+            assert (await engine.describe(by_hand.id)).status is Status.PAUSED
+            assert await by_hand.cancel()
+            with pytest.raises(Cancelled):
+                await by_hand.result()
+
+    run(main())
+
+
+def test_pause_and_resume_by_hand(place: Place) -> None:
+    async def main() -> None:
+        async with engine_of(place) as engine:
+            handle = await engine.send(Stubborn.run, key="s")
+            await until_status(engine, handle, Status.SUSPENDED)
+            assert await engine.pause(handle.id)
+            assert await engine.resume(handle.id)
+            await until_status(engine, handle, Status.SUSPENDED)
+            assert await engine.resume(handle.id) is False
+
+    run(main())
+
+
+def test_a_cancelled_error_that_nobody_asked_for_is_a_failure(place: Place) -> None:
+    async def main() -> None:
+        quiet_log()
+        async with engine_of(place) as engine:
+            handle = await engine.send(Parent.raises_it)
+            await until_status(engine, handle, Status.PAUSED)
+            assert "nobody cancelled it" in str((await engine.describe(handle.id)).last_failure)
+
+    run(main())
+
+
+@pytest.mark.parametrize("verb", ["cancel", "kill", "pause", "resume"])
+def test_bad_ids(place: Place, verb: str) -> None:
+    async def main() -> None:
+        async with engine_of(place) as engine:
+            for bad in ("", "x", "inv_", 5, None):
+                with pytest.raises(InvalidInput):
+                    await getattr(engine, verb)(bad)
+            with pytest.raises(NotFound):
+                await getattr(engine, verb)("inv_" + "0" * 26)
+
+    run(main())
+
+
+def test_a_cancel_survives_a_restart(place: Place) -> None:
+    async def main() -> None:
+        SEEN.clear()
+        async with engine_of(place) as engine:
+            saga = await engine.send(Saga.run, key="s")
+            await until_status(engine, saga, Status.SUSPENDED)
+        async with place.engine(Tree()) as engine:  # the workflow is blocked here
+            assert await engine.cancel(saga.id)
+            assert (await engine.describe(saga.id)).status is Status.BLOCKED
+        async with engine_of(place) as engine:
+            with pytest.raises(Cancelled):
+                await engine.attach(saga.id)
+            await until(lambda: SEEN == ["undone"])
+
+    run(main())

@@ -1,0 +1,159 @@
+"""Restarting what has completed: as new, and from a part of its journal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from engine_support import Place, run, until_status
+
+from perdure import (
+    Conflict,
+    Context,
+    InvalidInput,
+    InvocationHandle,
+    NotFound,
+    ObjectContext,
+    Service,
+    Status,
+    VirtualObject,
+    Workflow,
+    WorkflowContext,
+    handler,
+)
+
+DONE: list[str] = []
+
+
+def act(name: str) -> str:
+    DONE.append(name)
+    return f"{name} {len(DONE)}"
+
+
+class Job(Service, journal_retention=3600):
+    @handler
+    async def work(self, ctx: Context, name: str) -> list[str]:
+        first = await ctx.run("first", act, f"{name} first")
+        await ctx.sleep(0.001)
+        second = await ctx.run("second", act, f"{name} second")
+        return [first, second, ctx.request.headers.get("h", "")]
+
+    @handler
+    async def calls(self, ctx: Context) -> str:
+        return await ctx.call(Job.slow)
+
+    @handler
+    async def slow(self, ctx: Context) -> str:
+        await ctx.sleep(0.001)
+        return "slow"
+
+
+class Counter(VirtualObject, journal_retention=3600):
+    @handler
+    async def add(self, ctx: ObjectContext) -> int:
+        count = (await ctx.get("count", int, 0)) + 1
+        await ctx.sleep(0.001)
+        ctx.set("count", count)
+        return count
+
+
+class Flow(Workflow):
+    async def run(self, ctx: WorkflowContext) -> str:
+        return "ran"
+
+
+def engine_of(place: Place) -> Any:
+    return place.engine(Job(), Counter(), Flow())
+
+
+async def ended(engine: Any, *args: Any, **options: Any) -> InvocationHandle[Any]:
+    handle: InvocationHandle[Any] = await engine.send(*args, **options)
+    await handle.result()
+    return handle
+
+
+def test_as_new_everything_runs_again_under_another_id(place: Place) -> None:
+    async def main() -> None:
+        DONE.clear()
+        async with engine_of(place) as engine:
+            handle = await ended(engine, Job.work, "a", headers={"h": "kept"})
+            again = await engine.restart(handle.id)
+            assert again.id != handle.id
+            assert await again.result() == ["a first 3", "a second 4", "kept"]
+            assert await handle.result() == ["a first 1", "a second 2", "kept"]
+
+    run(main())
+
+
+def test_from_an_entry_what_lies_before_it_does_not_happen_again(place: Place) -> None:
+    async def main() -> None:
+        DONE.clear()
+        async with engine_of(place) as engine:
+            handle = await ended(engine, Job.work, "a")
+            journal = (await engine.describe(handle.id)).journal
+            second = next(e.index for e in journal if e.kind == "step" and e.name == "second")
+            again = await engine.restart(handle.id, from_entry=second)
+            assert await again.result() == ["a first 1", "a second 3", ""]
+            whole = await engine.restart(handle.id, from_entry=journal[-2].index)
+            assert await whole.result() == ["a first 1", "a second 4", ""]
+
+    run(main())
+
+
+def test_of_an_object_it_waits_for_the_key(place: Place) -> None:
+    async def main() -> None:
+        async with engine_of(place) as engine:
+            handle = await ended(engine, Counter.add, key="k")
+            journal = (await engine.describe(handle.id)).journal
+            index = next(e.index for e in journal if e.kind == "timer") + 1
+            numbers = [
+                await engine.restart(handle.id),
+                await engine.restart(handle.id, from_entry=index),
+                await engine.restart(handle.id),
+            ]
+            assert [await each.result() for each in numbers] == [2, 1, 2]
+
+    run(main())
+
+
+def test_what_can_not_be_restarted_is_told_so(place: Place) -> None:
+    async def main() -> None:
+        async with engine_of(place) as engine:
+            flow = await ended(engine, Flow.run, key="k")
+            with pytest.raises(Conflict, match="purge"):
+                await engine.restart(flow.id)
+            job = await ended(engine, Job.work, "a")
+            for bad in (-1, "1", 1.0, True, None):
+                with pytest.raises(InvalidInput, match="from_entry"):
+                    await engine.restart(job.id, from_entry=bad)
+            with pytest.raises(InvalidInput, match="entries, or is not kept"):
+                await engine.restart(job.id, from_entry=1000)
+            with pytest.raises(InvalidInput, match="first activation"):
+                await engine.restart(job.id, from_entry=1)
+            with pytest.raises(NotFound):
+                await engine.restart("inv_" + "0" * 26)
+            with pytest.raises(InvalidInput):
+                await engine.restart("nothing")
+            calls = await ended(engine, Job.calls)
+            with pytest.raises(Conflict, match=r"call 'Job\.slow'"):
+                await engine.restart(calls.id, from_entry=2)
+            delayed = await engine.send(Job.work, "a", delay=3600)
+            with pytest.raises(Conflict, match="has not completed"):
+                await engine.restart(delayed.id)
+
+    run(main())
+
+
+def test_a_restart_is_durable_when_it_is_answered(place: Place) -> None:
+    async def main() -> None:
+        DONE.clear()
+        async with engine_of(place) as engine:
+            handle = await ended(engine, Job.work, "a")
+            journal = (await engine.describe(handle.id)).journal
+            second = next(e.index for e in journal if e.kind == "step" and e.name == "second")
+            again = await engine.restart(handle.id, from_entry=second)
+        async with engine_of(place) as engine:
+            assert (await engine.attach(again.id))[0] == "a first 1"
+            await until_status(engine, again.id, Status.COMPLETED)
+
+    run(main())
