@@ -10,6 +10,7 @@ from perdure._declarations import (
     state,
 )
 from perdure._handles import Accepted, InvocationHandle
+from perdure._runtime._check import CheckedInvocation, CheckReport, Verdict
 from perdure._runtime._describe import Description
 from perdure._runtime._filter import InvocationFilter
 from perdure._runtime._keyed import PromiseInfo
@@ -31,6 +32,7 @@ from perdure.engine import Engine
 from perdure.errors import (
     AlreadyCompleted,
     Cancelled,
+    CheckFailed,
     Conflict,
     DataDirectoryInUse,
     DefinitionError,
@@ -69,6 +71,9 @@ __all__ = [
     "Awakeable",
     "Call",
     "Cancelled",
+    "CheckFailed",
+    "CheckReport",
+    "CheckedInvocation",
     "Conflict",
     "Context",
     "DataDirectoryInUse",
@@ -113,6 +118,7 @@ __all__ = [
     "StoreError",
     "TerminalError",
     "Timer",
+    "Verdict",
     "VirtualObject",
     "WaitingOn",
     "Workflow",

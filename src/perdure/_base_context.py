@@ -125,6 +125,16 @@ class Context(Calling):
         """A random UUID, the same in every replay."""
         return uuid.UUID(int=self.random.getrandbits(128), version=4)
 
+    def patched(self, id: str) -> bool:
+        """Whether this invocation is to run the code of the change *id*: the new branch of an if.
+
+        True in an invocation that comes here for the first time under code that asks; False in one
+        whose journal shows that it came past here under code that did not. The first answer for an
+        *id* stands for the whole invocation, in every replay. *id* is 1 to 96 bytes of UTF-8.
+        """
+        check_name(id, "patch id")
+        return self._machine.patched(id)
+
     # -- steps ------------------------------------------------------------------------------
 
     @overload

@@ -14,22 +14,24 @@ from perdure.service import (
     HandlerDefinition,
     ServiceDefinition,
     ServiceKind,
+    Versions,
     definition_of,
     resolve,
     service_name,
 )
 
-Services = Mapping[str, tuple[ServiceDefinition, Any]]
-"""Definition and the user's instance, by name of the service."""
+Services = Mapping[str, Versions]
+"""The versions of each service, by its name."""
 
 
-def register(services: Iterable[Any]) -> dict[str, tuple[ServiceDefinition, Any]]:
-    """The services of an engine by name, their types resolved.
+def register(services: Iterable[Any]) -> dict[str, Versions]:
+    """The services of an engine by name, the highest version first, their types resolved.
 
     Raises:
-      DefinitionError: One is no instance of a service, or two have one name.
+      DefinitionError: One is no instance of a service, or two that have one name also have one
+        version, or are of different kinds.
     """
-    registry: dict[str, tuple[ServiceDefinition, Any]] = {}
+    registry: dict[str, list[tuple[ServiceDefinition, Any]]] = {}
     if not isinstance(services, Iterable):
         raise DefinitionError(f"services must be a list of instances, not {services!r}")
     for service in services:
@@ -39,24 +41,45 @@ def register(services: Iterable[Any]) -> dict[str, tuple[ServiceDefinition, Any]
             )
         definition = definition_of(service)
         definition.resolve_types()
-        if definition.name in registry:
-            raise DefinitionError(
-                f"two services are called {definition.name!r}; give one a name: "
-                'class Other(Workflow, name="…")'
-            )
-        registry[definition.name] = definition, service
-    return registry
+        versions = registry.setdefault(definition.name, [])
+        for other, _ in versions:
+            _check_beside(definition, other)
+        versions.append((definition, service))
+    return {
+        name: tuple(sorted(versions, key=lambda each: each[0].version, reverse=True))
+        for name, versions in registry.items()
+    }
+
+
+def _check_beside(definition: ServiceDefinition, other: ServiceDefinition) -> None:
+    """Refuse what can not be another version of *other*, whose name it has."""
+    if definition.kind is not other.kind:
+        raise DefinitionError(
+            f"{definition.file}:{definition.line}: service {definition.name!r} is declared as "
+            f"{definition.kind.value} here and as {other.kind.value} at {other.file}:{other.line}; "
+            "all versions are of one kind: give this one another name="
+        )
+    if definition.version == other.version:
+        raise DefinitionError(
+            f"two services are called {definition.name!r} and have version {other.version}, at "
+            f"{other.file}:{other.line} and {definition.file}:{definition.line}; give one a name, "
+            'class Other(Workflow, name="…"), or another version=, if it is a later release'
+        )
 
 
 def bind(
     services: Services, handler: Any, arg: Any, key: str | None
 ) -> tuple[HandlerDefinition, str, bytes | None]:
-    """The handler meant, its key ('' for services) and its argument, checked and encoded."""
+    """The handler meant, its key ('' for services) and its argument, checked and encoded.
+
+    It is of the highest version that has a handler of that name.
+    """
     of, name = resolve(handler)
-    service = registered_service(services, of)
-    definition = service.handlers.get(name)
+    versions = registered_versions(services, of)
+    service = versions[0][0]
+    definition = newest(versions, name)
     if definition is None:
-        known = known_names(name, service.handlers)
+        known = known_names(name, {each for version, _ in versions for each in version.handlers})
         raise NotFound(f"service {of!r} has no handler {name!r}; it has: {known}")
     target = f"{of}.{name}"
     if service.kind is ServiceKind.SERVICE:
@@ -86,7 +109,12 @@ def bind_key(services: Services, service: Any, key: Any) -> tuple[ServiceDefinit
 
 
 def registered_service(services: Services, name: str) -> ServiceDefinition:
-    """The service of that name.
+    """The highest version of the service of that name; errors as of the next function."""
+    return registered_versions(services, name)[0][0]
+
+
+def registered_versions(services: Services, name: str) -> Versions:
+    """The versions of the service of that name, the highest first.
 
     Raises:
       NotFound: There is none here.
@@ -95,7 +123,15 @@ def registered_service(services: Services, name: str) -> ServiceDefinition:
     if registered is None:
         known = known_names(name, services)
         raise NotFound(f"service {name!r} is not registered here; there are: {known}")
-    return registered[0]
+    return registered
+
+
+def newest(versions: Versions, handler: str) -> HandlerDefinition | None:
+    """The handler of the highest version that has one of that name."""
+    for service, _ in versions:
+        if handler in service.handlers:
+            return service.handlers[handler]
+    return None
 
 
 def known_names(name: str, names: Iterable[str]) -> str:

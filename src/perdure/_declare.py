@@ -85,7 +85,7 @@ def declare(
 
     declarations = bind_declarations(cls, service=name, kind=kind, abstract=abstract)
     scope = Scope(cls, frame)
-    handlers = _handlers(name, cls, kind, options, scope)
+    handlers = _handlers(name, version, cls, kind, options, scope)
     if kind is ServiceKind.WORKFLOW and not abstract and "run" not in handlers:
         raise place.error(
             f"{title} is a workflow without `run`; write "
@@ -156,12 +156,12 @@ def _checked_name(name: object, pattern: str, place: Place, title: str) -> str:
 
 
 def _handlers(
-    service: str, cls: type, kind: ServiceKind, options: Options, scope: Scope
+    service: str, version: int, cls: type, kind: ServiceKind, options: Options, scope: Scope
 ) -> dict[str, HandlerDefinition]:
     """Return the definitions of all handlers of *cls* by their names, which must differ."""
     handlers: dict[str, HandlerDefinition] = {}
     for attribute, descriptor in _descriptors(cls, kind, scope).items():
-        definition = _handler(service, cls, attribute, descriptor, kind, options)
+        definition = _handler(service, version, cls, attribute, descriptor, kind, options)
         if definition.name in handlers:
             raise Place(definition.file, definition.line).error(
                 f"handler {cls.__name__}.{attribute}: there is another handler named "
@@ -251,6 +251,7 @@ def _wanted(attribute: str, kind: ServiceKind) -> str:
 
 def _handler(
     service: str,
+    version: int,
     cls: type,
     attribute: str,
     descriptor: HandlerDescriptor,
@@ -286,6 +287,7 @@ def _handler(
     options = own.under(inherited)
     return HandlerDefinition(
         service=service,
+        version=version,
         name=_checked_name(own.name or attribute, r"[\w\-]+", place, title),
         attribute=attribute,
         kind=handler_kind,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from types import MethodType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from perdure._declarations import Declaration
 from perdure._place import Place
@@ -100,7 +100,7 @@ class HandlerDefinition:
     The options are those in force: the handler's own, else its class's, else None.
 
     Attributes:
-      service: Name of the service.
+      service: Name of the service; ``version`` is its class's.
       name: Name of the handler; ``attribute`` is the method's, usually the same.
       function: The plain function: call it with (instance, context) or (instance, context, arg).
       takes_argument: There is a parameter after the context.
@@ -109,6 +109,7 @@ class HandlerDefinition:
     """
 
     service: str
+    version: int
     name: str
     attribute: str
     kind: HandlerKind
@@ -179,6 +180,10 @@ class ServiceDefinition:
         for declaration in self.declarations.values():
             declaration.resolve()
         self.scope.release()
+
+
+Versions: TypeAlias = tuple[tuple[ServiceDefinition, Any], ...]
+"""The versions of one service, the highest first: what is declared, and the user's instance."""
 
 
 class HandlerReference:

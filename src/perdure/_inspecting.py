@@ -11,6 +11,7 @@ from perdure._binding import bind_key
 from perdure._ids import parse_id
 from perdure._opened import Opened
 from perdure._results import decode_output
+from perdure._runtime._check import CheckReport, check_unfinished
 from perdure._runtime._describe import Description, check_range, describe_invocation
 from perdure._runtime._filter import InvocationFilter, wanted_by
 from perdure._runtime._keyed import PromiseInfo, read_promises, read_state
@@ -162,3 +163,15 @@ class Inspecting(Opened):
         return await self._results.look(
             functools.partial(read_promises, service=definition.name, key=key)
         )
+
+    async def check(self) -> CheckReport:
+        """Replay the journal of every unfinished invocation against the code at hand, for nothing.
+
+        Nothing is written or delivered, no step runs, and the invocations in memory are left as
+        they are: each is replayed beside them and thrown away. Handlers' code runs, as in every
+        replay, up to where its journal ends.
+
+        Raises:
+          StoreBroken, StoreClosed: The engine failed, or was closed, before the check ended.
+        """
+        return await check_unfinished(self._open_scheduler())

@@ -72,7 +72,8 @@ class Invoking(Opened):
         """Invoke *handler* and wait for its result; cancelling the wait does not cancel it.
 
         Args:
-          handler: A method of a service class, or ``"Service.handler"``.
+          handler: A method of a service class, or ``"Service.handler"``. Whatever version the class
+            is of, the invocation begins on the highest here that has the handler.
           arg: Its argument, where it takes one.
           key: For handlers of workflows and objects.
           returns: Type of the result; wins over the handler's own annotation.
@@ -100,7 +101,8 @@ class Invoking(Opened):
                 "to attach to it"
             )
         else:
-            output = await self._results.wait(existing)
+            serde = self._results.serde_of_existing(existing, definition, returns)
+            return decode_output(await self._results.wait(existing), serde)
         return decode_output(output, result_serde(definition, returns))
 
     @overload
@@ -169,6 +171,7 @@ class Invoking(Opened):
         existing = self._existing(definition, key, idempotency_key)
         if existing is not None:
             await scheduler.answers.committed()
+            serde = self._results.serde_of_existing(existing, definition, returns)
             return InvocationHandle(self._results, existing, Accepted.EXISTING, serde)
         accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         instance = scheduler.admit(
@@ -235,9 +238,9 @@ class Invoking(Opened):
         await scheduler.room()
         existing = self._existing(definition, key, None)
         if existing is not None:
-            output = await self._results.wait(existing)
-        else:
-            output = await self._begin_and_wait(definition, key, payload, headers)
+            serde = self._results.serde_of_existing(existing, definition, returns)
+            return decode_output(await self._results.wait(existing), serde)
+        output = await self._begin_and_wait(definition, key, payload, headers)
         return decode_output(output, result_serde(definition, returns))
 
     def _existing(

@@ -227,7 +227,7 @@ class Operating(Opened):
             await scheduler.answers.committed()
             raise
         await accepted
-        serde = definition.result_serde
+        serde = self._results.serde_of_existing(new_id, definition, None)
         return InvocationHandle(self._results, InvocationId(new_id), Accepted.NEW, serde)
 
     # -- what a handler waits for ---------------------------------------------------------------
@@ -302,5 +302,5 @@ def _service_of(scheduler: Scheduler, invocation_id: InvocationId, name: object)
     resident = scheduler.residents.by_id.get(invocation_id)
     record = scheduler.answers.record(invocation_id) if resident is None else resident.record
     if record is not None and scheduler.registry.is_registered(record):
-        return type(scheduler.registry.service(record.service)[1])
+        return type(scheduler.registry.handler_and_instance(record)[1])
     return getattr(name, "owner", None) or object

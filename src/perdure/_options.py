@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 Durability: TypeAlias = Literal["fsync", "os", "memory"]
+CheckAtOpen: TypeAlias = Literal["refuse", "warn"]
 
 
 def check_options(
-    durability: str, max_resident: int, step_threads: int, drain_timeout: float
+    durability: str,
+    max_resident: int,
+    step_threads: int,
+    drain_timeout: float,
+    check_at_open: str | None,
 ) -> None:
     """Refuse what makes no sense.
 
@@ -17,6 +22,8 @@ def check_options(
     """
     if durability not in ("fsync", "os", "memory"):
         raise ValueError(f"durability must be 'fsync', 'os' or 'memory', not {durability!r}")
+    if check_at_open not in ("refuse", "warn", None):
+        raise ValueError(f"check_at_open must be 'refuse', 'warn' or None, not {check_at_open!r}")
     if max_resident < 0:
         raise ValueError(f"max_resident must not be negative, got {max_resident}")
     if step_threads < 1:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from perdure._binding import Services, known_names
+from perdure._binding import Services, registered_service
 from perdure._declarations import Declaration, PromiseDeclaration
 from perdure._limits import check_key, check_name
 from perdure._runtime._layout import key_group
 from perdure._runtime._scheduler import Scheduler
-from perdure.errors import InvalidInput, NotFound
+from perdure.errors import InvalidInput
 from perdure.futures import already_completed
 from perdure.serde import UNTYPED, Serde, serde_for
 from perdure.service import ServiceDefinition, ServiceKind
@@ -100,11 +100,7 @@ def _split(services: Services, text: str) -> tuple[ServiceDefinition, str]:
 
 
 def _workflow(services: Services, name: str) -> ServiceDefinition:
-    registered = services.get(name)
-    if registered is None:
-        known = known_names(name, services)
-        raise NotFound(f"service {name!r} is not registered here; there are: {known}")
-    definition = registered[0]
+    definition = registered_service(services, name)
     if definition.kind is not ServiceKind.WORKFLOW:
         raise InvalidInput(
             f"{name} is of kind '{definition.kind}' and has no promises; only workflows have"

@@ -10,6 +10,7 @@ from perdure._runtime._layout import Output
 from perdure._runtime._scheduler import Scheduler
 from perdure.errors import InvalidInput, NotFound, NotReady
 from perdure.serde import Serde, decode_failure, serde_for
+from perdure.service import HandlerDefinition
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -98,6 +99,21 @@ class Results:
             raise InvalidInput(
                 f"{record.service}.{record.handler} is not registered here: pass returns="
             )
+        return scheduler.registry.handler(record).result_serde
+
+    def serde_of_existing(
+        self, invocation_id: bytes, definition: HandlerDefinition, returns: Any
+    ) -> Serde[Any]:
+        """The serde of the result of what exists already, for who asked for *definition*.
+
+        It may have begun on another version, whose result has a type of its own.
+        """
+        if returns is not None:
+            return serde_for(returns)
+        scheduler = self._scheduler()
+        record = scheduler.answers.record(invocation_id)
+        if record is None or not scheduler.registry.is_registered(record):
+            return definition.result_serde
         return scheduler.registry.handler(record).result_serde
 
 

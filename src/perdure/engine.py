@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 from collections.abc import Iterable
@@ -14,12 +15,15 @@ from perdure._ids import InvocationIdGenerator
 from perdure._inspecting import Inspecting
 from perdure._invoking import Invoking
 from perdure._operating import Operating
-from perdure._options import Durability, check_options
+from perdure._options import CheckAtOpen, Durability, check_options
+from perdure._runtime._check import check_unfinished
 from perdure._runtime._clock import Clock, WallClock
 from perdure._runtime._scheduler import Scheduler
 from perdure._store import Store
-from perdure.errors import StoreClosed
+from perdure.errors import CheckFailed, StoreClosed
 from perdure.retry import DEFAULT_RETRY, RetryPolicy
+
+logger = logging.getLogger("perdure")
 
 
 class Engine(Invoking, Operating, Inspecting):
@@ -30,7 +34,8 @@ class Engine(Invoking, Operating, Inspecting):
 
     Args:
       path: Directory of the store; made where it does not exist. One engine owns it at a time.
-      services: Instances of Service, VirtualObject and Workflow classes.
+      services: Instances of Service, VirtualObject and Workflow classes; several of one name, if
+        their versions differ.
       durability: ``fsync``: what is acknowledged survives power loss. ``os``: it survives a killed
         process; power loss may leave the file unusable. ``memory``: for tests; nothing is kept.
       max_resident: Suspended invocations kept in memory; the least recently used leave first.
@@ -39,9 +44,11 @@ class Engine(Invoking, Operating, Inspecting):
       map_size: Address space of the store in bytes; it grows beyond by itself.
       clock: Where the time comes from; None: the machine's.
       drain_timeout: Seconds that running steps get when the engine closes.
+      check_at_open: Replay all unfinished journals against the services, as :meth:`check` does,
+        before anything else. ``refuse``: where one does not fit, do not open. ``warn``: log it.
 
     Raises:
-      DefinitionError: A service can not be served, or two have one name.
+      DefinitionError: A service can not be served, or two have one name and one version.
       ValueError: An option makes no sense.
     """
 
@@ -57,8 +64,9 @@ class Engine(Invoking, Operating, Inspecting):
         map_size: int = 1 << 40,
         clock: Clock | None = None,
         drain_timeout: float = 10.0,
+        check_at_open: CheckAtOpen | None = None,
     ) -> None:
-        check_options(durability, max_resident, step_threads, drain_timeout)
+        check_options(durability, max_resident, step_threads, drain_timeout, check_at_open)
         self._path = os.fspath(path)
         super().__init__(register(services))
         self._durability: Durability = durability
@@ -68,6 +76,7 @@ class Engine(Invoking, Operating, Inspecting):
         self._map_size = map_size
         self._clock: Clock = clock or WallClock()
         self._drain_timeout = drain_timeout
+        self._check_at_open = check_at_open
         self._closed = False
 
     # -- life -------------------------------------------------------------------------------
@@ -88,31 +97,49 @@ class Engine(Invoking, Operating, Inspecting):
         """Open the directory and go on with what it holds.
 
         Raises:
+          CheckFailed: Under ``check_at_open="refuse"``: the code does not fit all journals.
           DataDirectoryInUse: Another engine has it open.
           StoreClosed: This engine was opened before.
           StoreCorrupt: It is damaged.
           StoreError: It is no data directory of perdure, or can not be used.
         """
-        if self._scheduler is not None:
+        if self._loop is not None:
             raise StoreClosed("this engine was opened before; make another Engine")
         self._loop = asyncio.get_running_loop()
+        try:
+            self._scheduler = await self._take_up(self._loop)
+        except BaseException:
+            self._loop = None
+            raise
+
+    async def _take_up(self, loop: asyncio.AbstractEventLoop) -> Scheduler:
+        """The scheduler of the directory, going on with what it holds."""
         store = Store(self._path, durability=self._durability, map_size=self._map_size)
         try:
-            self._scheduler = Scheduler(
+            scheduler = Scheduler(
                 store,
                 self._services,
-                loop=self._loop,
+                loop=loop,
                 clock=self._clock,
                 ids=InvocationIdGenerator(self._clock.now_ms, random.SystemRandom().getrandbits),
                 max_resident=self._max_resident,
                 default_retry=self._default_retry,
                 step_threads=self._step_threads,
             )
-            self._scheduler.open()
+            if self._check_at_open is not None:
+                report = await check_unfinished(scheduler)
+                if not report.ok:
+                    if self._check_at_open == "refuse":
+                        raise CheckFailed(report)
+                    logger.warning("the code does not fit all journals: %s", report)
+            scheduler.open()
+        except CheckFailed:
+            store.close()  # in order: nothing was written
+            raise
         except BaseException:
-            self._scheduler = None
             store.close(flush=False)
             raise
+        return scheduler
 
     async def close(self) -> None:
         """Drain, flush and close; what was accepted goes on when the directory is opened again."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 
 class PerdureError(Exception):
@@ -154,20 +155,37 @@ class NondeterminismError(PerdureError):
         self.diff = diff
         super().__init__(index, expected, actual)
 
-    def __str__(self) -> str:
+    def sides(self) -> str:
+        """Both sides with their lines, and the difference of the payloads, as text."""
         lines = [
-            (
-                f"the code of {self.invocation_id or 'this invocation'} does not fit its journal "
-                f"at entry {self.index}"
-            ),
             f"  journal: {self.expected}"
             + (f"  ({self.expected_site})" * bool(self.expected_site)),
             f"  code:    {self.actual}" + (f"  ({self.actual_site})" * bool(self.actual_site)),
         ]
         if self.diff:
             lines.append(self.diff)
-        lines.append("The journal is untouched: deploy code that fits it, then resume.")
         return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return (
+            f"the code of {self.invocation_id or 'this invocation'} does not fit its journal at "
+            f"entry {self.index}\n{self.sides()}\n"
+            "The journal is untouched: deploy code that fits it, then resume."
+        )
+
+
+class CheckFailed(PerdureError):
+    """``Engine(check_at_open="refuse")`` found invocations whose journal the code does not fit.
+
+    The engine is not open, and no invocation has changed. The text lists what was found.
+
+    Attributes:
+      report: The ``CheckReport``.
+    """
+
+    def __init__(self, report: Any) -> None:  # Any: reports know the errors, not these them
+        super().__init__(str(report))
+        self.report = report
 
 
 class HandlerStalled(PerdureError):

@@ -23,6 +23,7 @@ from perdure._definitions import (
     HandlerReference,
     ServiceDefinition,
     ServiceKind,
+    Versions,
     definition_of,
 )
 from perdure._place import Place
@@ -37,6 +38,7 @@ __all__ = [
     "Service",
     "ServiceDefinition",
     "ServiceKind",
+    "Versions",
     "VirtualObject",
     "Workflow",
     "definition_of",
@@ -99,6 +101,9 @@ class Service(_Declared):
     ``retention``. Durations are ``timedelta`` or seconds. Subclasses inherit them, except ``name``
     and ``version``. ``abstract=True`` is a base for other classes: it need not have ``run`` and
     cannot be served. So far ``private`` and the retentions are checked and have no effect.
+
+    One engine serves several versions of a name side by side. An invocation stays on the version it
+    began with; a new one begins on the highest that has its handler.
     """
 
     __perdure_kind__ = ServiceKind.SERVICE

@@ -268,7 +268,8 @@ def test_a_service_registered_twice_is_refused(resident_place: Place) -> None:
         async def greet(self, ctx: Context) -> None: ...
 
     for second in (Greeter(), Other()):
-        with pytest.raises(DefinitionError, match="two services are called 'Greeter'; give one a"):
+        text = "two services are called 'Greeter' and have version 1, at .*; give one a name"
+        with pytest.raises(DefinitionError, match=text):
             resident_place.engine(Greeter(), second)
 
 

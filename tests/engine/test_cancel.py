@@ -230,6 +230,26 @@ def test_bad_ids(place: Place, verb: str) -> None:
     run(main())
 
 
+def test_what_belongs_to_no_service_here_can_be_killed(place: Place) -> None:
+    async def main() -> None:
+        async with engine_of(place) as engine:
+            saga = await engine.send(Saga.run, key="s")
+            holder = await engine.send(Tree.call, 0, key="k")
+            await until_status(engine, saga, Status.SUSPENDED)
+            await until_status(engine, holder, Status.SUSPENDED)
+            waiting = await engine.send(Tree.free, key="k")
+        async with place.engine(Stubborn()) as engine:
+            for each in (saga, holder):
+                assert (await engine.describe(each.id)).status is Status.BLOCKED
+                assert await engine.kill(each.id)
+        async with engine_of(place) as engine:
+            with pytest.raises(Killed):
+                await engine.attach(saga.id)
+            assert await engine.attach(waiting.id) == "free"
+
+    run(main())
+
+
 def test_a_cancel_survives_a_restart(place: Place) -> None:
     async def main() -> None:
         SEEN.clear()

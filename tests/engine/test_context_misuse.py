@@ -69,6 +69,7 @@ def uses(ctx: WorkflowContext) -> list[Callable[[], object]]:
         lambda: ctx.run("step", lambda: None),
         lambda: ctx.after(1),
         lambda: ctx.promise("another"),
+        lambda: ctx.patched("change"),
         lambda: ctx.set("a", 1),
         lambda: ctx.clear("a"),
         ctx.clear_all,
@@ -187,7 +188,7 @@ def test_a_context_is_refused_in_a_step_and_its_handler_goes_on(
         return await ctx.run("misuse", misuse if in_thread else misuse_async)
 
     assert result_of(place, act) == "went on"
-    assert len(refusals) == 12
+    assert len(refusals) == 13
     assert all("pass values into" in text for text in refusals)
 
 

@@ -25,11 +25,12 @@ Choose = Callable[[int], int]
 
 PROMISES = 4
 STATES = 3
+PATCHES = 2
 
 _LEAVES = (
     *("step", "step", "step_fails", "step_caught", "sleep", "promise", "resolve", "peek"),
     *("get", "set", "clear", "clear_all", "keys", "random", "uuid4", "now", "yield", "race"),
-    *("in_order", "cancel_operation", "cancel_set_of_operations"),
+    *("in_order", "cancel_operation", "cancel_set_of_operations", "patched"),
 )
 _BLOCKS = (
     *("wait_first_completed", "wait_all", "gather", "gather_all", "wait_for", "timeout"),
@@ -79,6 +80,8 @@ class _Builder:
             return word, f"p{self._choose(PROMISES)}"
         if word in ("get", "set", "clear"):
             return word, f"k{self._choose(STATES)}"
+        if word == "patched":
+            return word, f"c{self._choose(PATCHES)}"
         if word in ("race", "in_order", "cancel_operation", "cancel_set_of_operations"):
             return word, self._operations()
         return (word,)
@@ -102,6 +105,20 @@ def interpret(program: Body) -> Callable[[WorkflowContext], Awaitable[Any]]:
 
     async def handler(ctx: WorkflowContext) -> Any:
         return await _Run(ctx).main(program)
+
+    return handler
+
+
+def patched(
+    program: Body, answers: list[tuple[str, bool]]
+) -> Callable[[WorkflowContext], Awaitable[Any]]:
+    """The handler of a later release: it does *program*, and something new before each statement.
+
+    What is new is behind a patch of its own each. The answers go to *answers* as they come.
+    """
+
+    async def handler(ctx: WorkflowContext) -> Any:
+        return await _PatchedRun(ctx, answers).main(program)
 
     return handler
 
@@ -256,6 +273,9 @@ class _Run:
 
     async def do_now(self) -> None:
         self.see(self.ctx.now().isoformat())
+
+    async def do_patched(self, name: str) -> None:
+        self.see(name, self.ctx.patched(name))
 
     async def do_yield(self) -> None:
         await asyncio.sleep(0)
@@ -527,6 +547,26 @@ class _Run:
             self.see("met", await barrier.wait())
 
         await self.all_of(*(meet(body) for body in bodies))
+
+
+class _PatchedRun(_Run):
+    def __init__(self, ctx: WorkflowContext, answers: list[tuple[str, bool]]) -> None:
+        super().__init__(ctx)
+        self.answers = answers
+        self.numbers: dict[int, int] = {}  # of statements, in the order in which they are come to
+
+    async def body(self, body: Body) -> str:
+        for statement in body:
+            number = self.numbers.setdefault(id(statement), len(self.numbers))
+            if self.is_patched(f"change {number % 5}"):
+                self.see("new", await self.ctx.run(f"new {number}", _value, str(number)))
+            await super().body((statement,))
+        return body[-1][0] if body else ""
+
+    def is_patched(self, name: str) -> bool:
+        answer = self.ctx.patched(name)
+        self.answers.append((name, answer))
+        return answer
 
 
 def _retrieve(tasks: set[asyncio.Task[str]]) -> None:

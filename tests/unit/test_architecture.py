@@ -70,7 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service": VALUES | {"_declare", "_definitions", "_place", "_signatures"},
     "_binding": VALUES | DECLARING | {"_absent"},
     "_runtime": VALUES | DECLARING | {"_binding", "_calling", "_core", "_store", "_journal"},
-    "_results": VALUES | {"_runtime"},
+    "_results": VALUES | DECLARING | {"_runtime"},
     "_promises": VALUES | DECLARING | {"_binding", "_declarations", "_runtime"},
     "_handles": VALUES | {"_results"},
     "_options": set(),

@@ -15,6 +15,7 @@ cdef class Commands:
     cdef readonly dict outgoing
     cdef public bint cancel_requested
     cdef set _promise_names
+    cdef dict _patches
     cdef KeyView _view
     cdef bint _has_writes
     cdef object _sites

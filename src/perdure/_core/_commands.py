@@ -57,6 +57,7 @@ class Commands:
         self.outgoing: dict[int, Outgoing] = {}  # begun in the live activation, by entry index
         self.cancel_requested = False
         self._promise_names: set[str] | None = None  # that `run` has asked for
+        self._patches: dict[str, bool] | None = None  # answered so far: they stand for the run
         self._view = KeyView(reads)
         self._has_writes = False  # the view has something that the next activation must not see
         self._sites = sites
@@ -180,6 +181,33 @@ class Commands:
             return False
         self._promise_names.add(name)
         return True
+
+    def patched(self, name: str) -> bool:
+        """Whether the code of the patch *name* is for this invocation.
+
+        Yes where that was recorded, and where it is asked for the first time live. Where a journal
+        goes on without it, the code that wrote it did not know the patch: no, and nothing is
+        recorded, for each replay comes to that place alike.
+        """
+        self.check_usable()
+        if self._patches is None:
+            self._patches = {}
+        answer = self._patches.get(name)
+        if answer is None:
+            answer = self._recorded is None or self._is_next(Kind.PATCHED, name)
+            if answer:
+                self.issue(Entry(Kind.PATCHED, name=name))
+            self._patches[name] = answer
+        return answer
+
+    def _is_next(self, kind: int, name: str) -> bool:
+        """Whether the activation being replayed goes on with this command."""
+        assert self._recorded is not None
+        position = self._next_index - self._first_replayed
+        if position >= len(self._recorded):
+            return False
+        recorded = self._recorded[position]
+        return recorded.kind == kind and recorded.name == name
 
     def start_timer(self, deadline_ms: int, fire: Callable[[], None]) -> Callable[[], None]:
         """The loop's port for ``call_later``: an operation whose completion calls *fire*."""

@@ -60,6 +60,7 @@ class Kind:
     LOOK_UP: Final = 56  # name: a target; payload: id of the invocation it stands for, if any
     AWAKEABLE_RESOLVE: Final = 57  # name: id of the awakeable
     AWAKEABLE_REJECT: Final = 58
+    PATCHED: Final = 59  # recorded where the answer is yes
 
 
 FIRST_COMMAND = Kind.OUTPUT
@@ -141,6 +142,7 @@ _WORDS = {
     Kind.LOOK_UP: "look up",
     Kind.AWAKEABLE_RESOLVE: "resolve awakeable",
     Kind.AWAKEABLE_REJECT: "reject awakeable",
+    Kind.PATCHED: "patched",
 }
 
 

@@ -87,7 +87,7 @@ class Exchange:
             service=outgoing.service,
             key=outgoing.key,
             handler=outgoing.handler,
-            version=self.registry.version(outgoing.service, outgoing.handler),
+            version=definition.version,
             created_ms=caller.machine.time_ms,
             argument=entry.payload,
             headers=outgoing.headers,

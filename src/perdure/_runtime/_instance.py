@@ -64,6 +64,7 @@ class Instance:
 
     Attributes:
       phase: ADMITTED, LOADING or LIVE.
+      definition: Of its handler; None where that is not registered, and it is only to be ended.
       kept: What stays after completion, a :class:`Kept`.
       backlog: What it is still to be told, in arrival order. While LOADING it is empty: the
         store has it all.
@@ -111,7 +112,7 @@ class Instance:
         self,
         invocation_id: bytes,
         record: Record,
-        definition: HandlerDefinition,
+        definition: HandlerDefinition | None,
         service: Any,
         phase: int,
     ) -> None:
@@ -119,8 +120,8 @@ class Instance:
         self.record = record
         self.kept: int = kept_of(record)
         self.group = key_group(record.service, record.key)
-        self.definition = definition
-        self.is_exclusive = definition.kind is HandlerKind.EXCLUSIVE
+        self.definition: Any = definition
+        self.is_exclusive = definition is None or definition.kind is HandlerKind.EXCLUSIVE
         self.service = service
         self.phase = phase
         self.backlog: list[Delivery] = []

@@ -59,8 +59,10 @@ class Interventions:
         scheduler = self._scheduler
         record = scheduler.answers.record(invocation_id)
         assert record is not None
+        if not from_entry:  # else its version stays, for that has written what is taken over
+            newest = scheduler.registry.newest(record.service, record.handler)
+            record = record._replace(version=newest.version)
         record = record._replace(
-            version=scheduler.registry.version(record.service, record.handler),
             created_ms=scheduler.clock.now_ms(),
             caller=b"",
             idempotency_key=None,

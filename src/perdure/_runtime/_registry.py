@@ -5,36 +5,42 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from perdure._binding import bind
+from perdure._binding import bind, newest
 from perdure._calling import Bound
 from perdure._runtime._layout import Record
 from perdure.retry import RetryPolicy
-from perdure.service import HandlerDefinition, HandlerKind, ServiceDefinition
+from perdure.service import HandlerDefinition, HandlerKind, Versions
 
 
 class Registry:
-    """What is registered: definitions and the users' instances, by name of the service."""
+    """What is registered: definitions and the users' instances, by name and version.
 
-    def __init__(
-        self, services: Mapping[str, tuple[ServiceDefinition, Any]], default_retry: RetryPolicy
-    ) -> None:
+    An invocation belongs to the version it began with, and to no other.
+    """
+
+    def __init__(self, services: Mapping[str, Versions], default_retry: RetryPolicy) -> None:
         self._services = services
+        self._by_version = {
+            (name, definition.version): (definition, instance)
+            for name, versions in services.items()
+            for definition, instance in versions
+        }
         self._default_retry = default_retry
 
-    def service(self, name: str) -> tuple[ServiceDefinition, Any]:
-        """Definition and instance of a registered service."""
-        return self._services[name]
-
     def handler(self, record: Record) -> HandlerDefinition:
-        return self._services[record.service][0].handlers[record.handler]
+        """The handler of a registered invocation."""
+        return self.handler_and_instance(record)[0]
+
+    def handler_and_instance(self, record: Record) -> tuple[HandlerDefinition, Any]:
+        """The handler of a registered invocation, and what it is a method of."""
+        service, instance = self._by_version[record.service, record.version]
+        return service.handlers[record.handler], instance
 
     def newest(self, service: str, handler: str) -> HandlerDefinition:
         """The handler that new invocations begin on."""
-        return self._services[service][0].handlers[handler]
-
-    def version(self, service: str, handler: str) -> int:
-        """The version of the service that new invocations of *handler* begin on."""
-        return self._services[service][0].version
+        found = newest(self._services[service], handler)
+        assert found is not None, "whoever asks has bound the call"
+        return found
 
     def bind(self, handler: Any, arg: Any, key: str | None) -> Bound:
         """What a handler's call means; see :class:`Bound`."""
@@ -53,17 +59,16 @@ class Registry:
     def why_blocked(self, record: Record) -> str:
         """Why an invocation can not run here; an empty text if it can."""
         name = record.service
+        found = self._by_version.get((name, record.version))
+        if found is not None:
+            if record.handler in found[0].handlers:
+                return ""
+            versions = f"version {record.version} of " if len(self._services[name]) > 1 else ""
+            return f"{versions}service {name!r} has no handler {record.handler!r} here"
         if name not in self._services:
             return f"service {name!r} is not registered here"
-        service = self._services[name][0]
-        if record.handler not in service.handlers:
-            return f"service {name!r} has no handler {record.handler!r} here"
-        if record.version != service.version:
-            return (
-                f"version {record.version} of service {name!r} is not registered here, but "
-                f"{service.version}"
-            )
-        return ""
+        others = " and ".join(str(service.version) for service, _ in reversed(self._services[name]))
+        return f"version {record.version} of service {name!r} is not registered here, but {others}"
 
     def is_registered(self, record: Record) -> bool:
         return not self.why_blocked(record)
@@ -72,5 +77,5 @@ class Registry:
         """The retry policy of an invocation: its handler's, its service's or the engine's."""
         if record is None:
             return self._default_retry
-        service = self._services[record.service][0]
+        service, _ = self._by_version[record.service, record.version]
         return service.handlers[record.handler].retry or service.retry or self._default_retry

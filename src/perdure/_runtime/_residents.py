@@ -56,8 +56,7 @@ class Residents:
     def make(self, invocation_id: bytes, record: Record, phase: int) -> Instance:
         """Put an invocation into memory; nothing has happened in it yet."""
         scheduler = self._scheduler
-        definition = scheduler.registry.handler(record)
-        _, target = scheduler.registry.service(record.service)
+        definition, target = scheduler.registry.handler_and_instance(record)
         instance = Instance(invocation_id, record, definition, target, phase)
         instance.machine = make_machine(
             instance,
@@ -189,7 +188,9 @@ class Residents:
         record = scheduler.answers.record(invocation_id)
         if record is None or scheduler.store.get(Db.OUTPUTS, invocation_id, b"") is not None:
             return  # completed meanwhile
-        instance = self.make(invocation_id, record, LIVE)
+        known = scheduler.registry.is_registered(record)
+        definition = scheduler.registry.handler(record) if known else None
+        instance = Instance(invocation_id, record, definition, None, LIVE)
         instance.in_ready = scheduler.store.get(Db.READY, invocation_id, b"") is not None
         rows: list[tuple[int, Entry]] = []
         while page := scheduler.store.journal(invocation_id, instance.replay_from, Entry):
@@ -217,7 +218,12 @@ class Residents:
         output = Output(failure, True, scheduler.clock.now_ms())
         instance.backlog.clear()
         consequences = scheduler.ledger.end(instance, outstanding, output)
-        scheduler.pump.follow(instance, consequences)
+        instance.last_unit = scheduler.store.seal()
+        for notified in consequences.notified or ():
+            self.wake(notified)
+        scheduler.answers.finished(instance, output)
+        if instance.id in self.by_id:
+            self.drop(instance, finished=True)
 
     # -- evicting ---------------------------------------------------------------------------
 

@@ -13,7 +13,6 @@ import asyncio
 import logging
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 from perdure._core._loop import Stage
 from perdure._core._machine import START
@@ -48,7 +47,7 @@ from perdure._runtime._timers import Timers
 from perdure._store import Db, Store
 from perdure.errors import InternalError, PerdureError, StoreClosed, StoreError
 from perdure.retry import RetryPolicy
-from perdure.service import HandlerDefinition, ServiceDefinition
+from perdure.service import HandlerDefinition, Versions
 
 logger = logging.getLogger("perdure")
 
@@ -67,7 +66,7 @@ class Scheduler:
     def __init__(
         self,
         store: Store,
-        services: Mapping[str, tuple[ServiceDefinition, Any]],
+        services: Mapping[str, Versions],
         *,
         loop: asyncio.AbstractEventLoop,
         clock: Clock,
@@ -270,7 +269,7 @@ class Scheduler:
             service=definition.service,
             key=key,
             handler=definition.name,
-            version=self.registry.version(definition.service, definition.name),
+            version=definition.version,
             created_ms=now_ms,
             argument=argument,
             headers=headers,
