@@ -82,6 +82,18 @@ def bind(
     return definition, key, _encode_argument(definition, arg, target)
 
 
+def bind_public(
+    services: Services, handler: Any, arg: Any, key: str | None
+) -> tuple[HandlerDefinition, str, bytes | None]:
+    """The same for who calls from outside."""
+    definition, key, payload = bind(services, handler, arg, key)
+    if definition.private:
+        raise InvalidInput(
+            f"{definition.service}.{definition.name} is private: only handlers may call it"
+        )
+    return definition, key, payload
+
+
 def known_names(name: str, names: Iterable[str]) -> str:
     """The *names* there are, and which of them *name* may have been meant to be."""
     near = difflib.get_close_matches(name, names, 1)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast, overload
 
-from perdure._binding import ABSENT, bind, result_serde
+from perdure._binding import ABSENT, bind_public, result_serde
 from perdure._handles import Accepted, InvocationHandle
 from perdure._ids import InvocationId
 from perdure._limits import check_headers
@@ -71,13 +71,13 @@ class Invoking(Opened):
 
         Raises:
           Conflict: The workflow's ``run`` was already started for *key*.
-          InvalidInput: *arg* is not what the handler takes.
+          InvalidInput: *arg* is not what the handler takes, or the handler is private.
           NotFound: No such service or handler here.
           StoreBroken, StoreClosed: The disk refused a write; the engine is not open, or closes.
           TerminalError: As the invocation failed.
         """
         scheduler = self._open_scheduler()
-        definition, key, payload = bind(self._services, handler, arg, key)
+        definition, key, payload = bind_public(self._services, handler, arg, key)
         await scheduler.room()
         if (
             definition.kind is HandlerKind.RUN
@@ -134,7 +134,7 @@ class Invoking(Opened):
         ``accepted`` says so. Arguments and errors are those of :meth:`call`, without ``Conflict``.
         """
         scheduler = self._open_scheduler()
-        definition, key, payload = bind(self._services, handler, arg, key)
+        definition, key, payload = bind_public(self._services, handler, arg, key)
         await scheduler.room()
         serde = result_serde(definition, returns)
         if definition.kind is HandlerKind.RUN:
@@ -194,7 +194,7 @@ class Invoking(Opened):
         checked and not used.
         """
         scheduler = self._open_scheduler()
-        definition, key, payload = bind(self._services, handler, arg, key)
+        definition, key, payload = bind_public(self._services, handler, arg, key)
         if definition.kind is not HandlerKind.RUN:
             raise InvalidInput(
                 f"submit starts or attaches to a workflow's run; {definition.service}."

@@ -108,7 +108,7 @@ def describe_invocation(scheduler: Scheduler, invocation_id: bytes) -> Descripti
     output = scheduler.output(invocation_id)
     backoff = _backoff(scheduler, invocation_id)
     waiting = [] if output is not None else _waiting_on(scheduler, invocation_id, rows)
-    status = _status(scheduler, invocation_id)
+    status = status_of(scheduler, invocation_id)
     if status is Status.BLOCKED:
         waiting.insert(0, scheduler.registry.why_blocked(record))
     return Description(
@@ -128,7 +128,8 @@ def describe_invocation(scheduler: Scheduler, invocation_id: bytes) -> Descripti
     )
 
 
-def _status(scheduler: Scheduler, invocation_id: bytes) -> Status:
+def status_of(scheduler: Scheduler, invocation_id: bytes) -> Status:
+    """Where an invocation stands that there is."""
     store = scheduler.store
     record = scheduler.answers.record(invocation_id)
     if store.get(Db.OUTPUTS, invocation_id, b"") is not None:

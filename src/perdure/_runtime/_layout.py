@@ -15,8 +15,12 @@ no key of one service, key or name is a prefix of another's.
 | promises    | service, key, name                      | flags u8, payload                   |
 | waiters     | 'p', service, key, promise name, id, index u32 | empty                        |
 | waiters     | 'b', id, index u32                      | due_ms u64 of the back-off's timer  |
+| waiters     | 'e', service, key                       | due_ms u64 of what removes promises |
 | targets     | BLAKE2b-256 of (service, key)           | service, key, id                    |
 | sites       | id u32                                  | text                                |
+| expiry      | due_ms u64, id, 0                       | empty: the journal goes             |
+| expiry      | due_ms u64, id, 1                       | empty: all of the invocation goes   |
+| expiry      | due_ms u64, BLAKE2b-128 of the value, 2 | service, key: the promises go       |
 
 A timer row with index 0 is the back-off of the whole attempt, one with a value the back-off of the
 step at that index, one without a value the durable timer at that index.
@@ -24,6 +28,7 @@ step at that index, one without a value the durable timer at that index.
 
 from __future__ import annotations
 
+import enum
 import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -47,8 +52,18 @@ def key_group(service: str, key: str) -> bytes:
     return pack(service) + pack(key)
 
 
+def unpack_group(group: bytes) -> tuple[str, str]:
+    """The service and the key that :func:`key_group` was given."""
+    end = 2 + int.from_bytes(group[:2], "big")
+    return group[2:end].decode(), group[end + 2 :].decode()
+
+
 def promise_waiters(group: bytes, name: str) -> bytes:
     return b"p" + group + pack(name)
+
+
+def early_promises(group: bytes) -> bytes:
+    return b"e" + group
 
 
 def backoff_group(invocation_id: bytes) -> bytes:
@@ -86,6 +101,38 @@ class TimerKey(NamedTuple):
         return cls(
             int.from_bytes(suffix[:8], "big"), suffix[8:24], int.from_bytes(suffix[24:], "big")
         )
+
+
+class Goes(enum.IntEnum):
+    """What a row of ``expiry`` removes."""
+
+    JOURNAL = 0
+    ALL = 1
+    PROMISES = 2
+
+
+class Expiry(NamedTuple):
+    """A row of ``expiry``; tuples sort as the rows do.
+
+    Attributes:
+      subject: The invocation, or the digest of the key whose promises go.
+      what: A :class:`Goes`.
+    """
+
+    due_ms: int
+    subject: bytes
+    what: int
+
+    @classmethod
+    def of_promises(cls, due_ms: int, group: bytes) -> Expiry:
+        return cls(due_ms, hashlib.blake2b(group, digest_size=ID_BYTES).digest(), Goes.PROMISES)
+
+    def pack(self) -> bytes:
+        return u64(self.due_ms) + self.subject + bytes([self.what])
+
+    @classmethod
+    def unpack(cls, key: bytes) -> Expiry:
+        return cls(int.from_bytes(key[:8], "big"), key[8:24], key[24])
 
 
 class Record(NamedTuple):

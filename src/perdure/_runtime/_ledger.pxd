@@ -20,6 +20,7 @@ cdef class Ledger:
     cdef object _sites
     cdef readonly object backoffs
     cdef public object residents
+    cdef public object purges
 
     cpdef accept(self, Instance instance, bint ready=*)
     cpdef forget_delivery(self, Instance instance, Delivery delivery)

@@ -26,13 +26,13 @@ from perdure._runtime._layout import (
     pack_target,
     promise_waiters,
     target_digest,
-    u32,
     u64,
     unpack_entry,
     unpack_promise,
     unpack_waiter,
     waiter,
 )
+from perdure._runtime._purges import Purges
 from perdure._runtime._sites import SiteTable
 from perdure._runtime._timers import Timers
 from perdure._store import Db, Store
@@ -74,8 +74,11 @@ class Ledger:
 
     Attributes:
       backoffs: The rows of failed attempts.
+      purges: The rows that say when what is kept goes, and its removal.
       residents: The instances in memory, which others own.
     """
+
+    purges: Purges  # given by the scheduler
 
     def __init__(self, store: Store, timers: Timers, sites: SiteTable) -> None:
         self._store = store
@@ -128,6 +131,7 @@ class Ledger:
     ) -> list[bytes]:
         """Complete a promise and notify whoever waits for it; their ids."""
         store = self._store
+        self.purges.promise_completed(group)
         store.put(Db.PROMISES, group, name.encode(), pack_promise(payload, failed))
         flags = Flag.FAILED if failed else 0
         waiters = promise_waiters(group, name)
@@ -282,10 +286,14 @@ class Ledger:
         result.output = Output(
             last.payload, bool(last.flags & Flag.FAILED), instance.machine.time_ms
         )
-        self.finish(instance, result.output)
+        for notified in self.finish(instance, result.output):
+            result.notified = _added(result.notified, notified)
 
-    def end(self, instance: Instance, outstanding: dict[int, Entry], output: Output) -> None:
-        """The rows of an invocation that is ended while it waits for *outstanding* commands."""
+    def end(self, instance: Instance, outstanding: dict[int, Entry], output: Output) -> list[bytes]:
+        """The rows of an invocation that is ended while it waits for *outstanding* commands.
+
+        The ids of those who are notified of it.
+        """
         for index, entry in outstanding.items():
             if entry.kind == Kind.TIMER:
                 self._timers.delete(TimerKey(entry.time_ms, instance.id, index))
@@ -295,23 +303,18 @@ class Ledger:
                 group = promise_waiters(instance.group, entry.name)
                 self._store.delete(Db.WAITERS, group, waiter(instance.id, index))
         self.end_hold(instance.id)
-        self.finish(instance, output)
+        return self.finish(instance, output)
 
-    def finish(self, instance: Instance, output: Output) -> None:
-        """The rows of an invocation that has ended: those to keep, and none of the rest."""
+    def finish(self, instance: Instance, output: Output) -> list[bytes]:
+        """The rows of an invocation that has ended: those to keep, and none of the rest.
+
+        The ids of those who are notified of it.
+        """
         store = self._store
         self._set_ready(instance, False)
         for suffix, _ in store.scan(Db.PENDING, instance.id):
             store.delete(Db.PENDING, instance.id, suffix)
-        if instance.phase == ADMITTED:
-            return  # nothing of it was written
-        if instance.kept >= Kept.OUTPUT:
-            store.put(Db.OUTPUTS, instance.id, b"", output.pack())
-        else:
-            store.delete(Db.INVOCATIONS, instance.id, b"")
-        if instance.kept < Kept.JOURNAL:
-            for index in instance.chunks:
-                store.delete(Db.JOURNAL, instance.id, u32(index))
+        return self.purges.completed(instance, output)
 
     # -- failed attempts --------------------------------------------------------------------
 

@@ -191,8 +191,10 @@ class Residents:
                 instance.replay_from = first_index + len(entries)
         outstanding = outstanding_in(rows)
         output = Output(failure, True, scheduler.clock.now_ms())
-        scheduler.ledger.end(instance, outstanding, output)
+        notified = scheduler.ledger.end(instance, outstanding, output)
         instance.last_unit = scheduler.store.seal()
+        for waiting in notified:
+            self.wake(waiting)
         for index in outstanding:
             running = scheduler.running.take(invocation_id, index)
             if running is not None:

@@ -327,6 +327,43 @@ class Store:
                 yield key[skip:], value
             start = page[-1][0] + b"\0"
 
+    def suffixes(
+        self, db: Db, group: bytes, *, after: bytes | None = None, limit: int = 0
+    ) -> list[bytes]:
+        """The suffixes that :meth:`scan` would give; values are neither read nor checked.
+
+        Of the journal, what is committed and has not been deleted since.
+        """
+        rows = self._rows[db].get(group, {})
+        found = []
+        for suffix, _ in merge(rows, after, self._committed_keys(db, group, after, limit)):
+            found.append(suffix)
+            if len(found) == limit:
+                break
+        return found
+
+    def keys(self, db: Db, prefix: bytes) -> list[bytes]:
+        """What comes after *prefix* in the keys of all groups that begin with it, in key order."""
+        skip = len(prefix)
+        found = {suffix for suffix, _ in self._committed_keys(db, prefix, None, 0)}
+        for group, rows in self._rows[db].items():
+            if group.startswith(prefix):
+                for suffix, (_, value) in rows.items():
+                    change = found.discard if value is None else found.add
+                    change(group[skip:] + suffix)
+        return sorted(found)
+
+    def _committed_keys(
+        self, db: Db, group: bytes, after: bytes | None, limit: int
+    ) -> Iterator[tuple[bytes, bytes]]:
+        start = group if after is None else group + after + b"\0"
+        stop = next_prefix(group)
+        skip = len(group)
+        while page := self._environment.scan_keys(db, start, stop, limit=limit):
+            for key in page:
+                yield key[skip:], b""
+            start = page[-1] + b"\0"
+
     def scan_committed(
         self, db: Db, start: bytes = b"", stop: bytes | None = None, *, limit: int = 0
     ) -> list[tuple[bytes, bytes]]:

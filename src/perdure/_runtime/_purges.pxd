@@ -1,0 +1,13 @@
+# Types of _purges.py, which Cython compiles with them. Everything here is seen by Python too.
+from perdure._runtime._instance cimport Instance
+
+
+cdef class Purges:
+    cdef object _store
+    cdef object _ledger
+    cdef object _registry
+    cdef object _clock
+    cdef object _watch
+
+    cpdef completed(self, Instance instance, object output)
+    cpdef promise_completed(self, bytes group)
