@@ -22,6 +22,7 @@ from stalled_disk import StalledDisk
 
 from perdure import Context, Engine, Service, Workflow, WorkflowContext, handler
 from perdure._runtime import _cleaner, _purges
+from perdure._runtime._layout import unpack_target
 from perdure._store import Db, Store, _store
 from perdure.errors import StoreCorrupt
 
@@ -283,12 +284,11 @@ def test_a_damaged_invocation_does_not_keep_the_others_from_going(
 ) -> None:
     quiet_log()
     clock = ManualClock()
-    unpack = _purges.unpack_target
 
     def fails(value: bytes, service: str, key: str) -> bytes:
         if key == "5":
             raise StoreCorrupt("a damaged row")
-        return unpack(value, service, key)
+        return unpack_target(value, service, key)
 
     async def main() -> None:
         await expired(resident_place, clock, 10)

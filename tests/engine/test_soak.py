@@ -27,12 +27,12 @@ GROWTH_KIB_MAX = 16 * 1024
 class Brief(Workflow, retention=timedelta(milliseconds=50)):
     async def run(self, ctx: WorkflowContext, text: str) -> str:
         ctx.set("text", text)
-        early = await ctx.promise("early", str)
-        return await ctx.run("step", lambda: f"{text} {early}")
+        event = await ctx.promise("event", str)
+        return await ctx.run("step", lambda: f"{text} {event}")
 
     @handler
     async def go(self, ctx: WorkflowSharedContext) -> None:
-        await ctx.promise("early", str).resolve("early")
+        await ctx.promise("event", str).resolve("event")
 
     @handler
     async def waits(self, ctx: WorkflowSharedContext) -> None:
@@ -46,6 +46,12 @@ def resident_kib() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
+async def purged(engine: Engine, key: str) -> None:
+    """Wait for what never happens, until the key goes."""
+    with pytest.raises(NotFound, match="was purged"):
+        await engine.call(Brief.waits, key=key)
+
+
 async def soak(path: Path, count: int) -> None:
     async with Engine(path, [Brief()], durability="os", default_retry=QUICK) as engine:
         store = scheduler_of(engine).store
@@ -57,14 +63,14 @@ async def soak(path: Path, count: int) -> None:
             nonlocal at_a_tenth_kib
             for number in numbers:
                 key = f"key {number}"
-                await engine.call(Brief.go, key=key)
+                handle = await engine.send(Brief.run, "x" * 500, key=key)
                 if number % 10 == 0:
-                    waiting = asyncio.create_task(engine.call(Brief.waits, key=key))
-                    await asyncio.sleep(0)
-                assert await engine.call(Brief.run, "x" * 500, key=key) == "x" * 500 + " early"
-                if number % 10 == 0:
-                    with pytest.raises(NotFound, match="was purged"):
-                        await waiting
+                    await asyncio.gather(purged(engine, key), engine.call(Brief.go, key=key))
+                else:
+                    await engine.call(Brief.go, key=key)
+                    assert await handle.result() == "x" * 500 + " event"
+                if number % 10 == 1:
+                    await engine.call(Brief.go, key=f"never run {number}")
                 if number == count // 10:
                     at_a_tenth_kib = resident_kib()
 
