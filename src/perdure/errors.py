@@ -55,7 +55,10 @@ class PromiseNameError(InvalidInput):
 
 
 class NotFound(TerminalError):
-    """No such invocation, service or handler; or ``step_token()`` was called outside a step."""
+    """No such invocation, service or handler, or it is not kept any more.
+
+    Also: the key was purged whose promise a handler awaited; ``step_token()`` outside a step.
+    """
 
     default_code = 404
 
@@ -67,7 +70,7 @@ class AlreadyCompleted(TerminalError):
 
 
 class Conflict(TerminalError):
-    """``call`` of a workflow's ``run`` that was already started for this key."""
+    """``call`` of a ``run`` that was already started for its key; ``purge`` of what still runs."""
 
     default_code = 409
 
