@@ -52,6 +52,11 @@ class JournalGoes(Long, journal_retention=0):
     pass
 
 
+class Plain(Workflow):
+    async def run(self, ctx: WorkflowContext) -> str:
+        return "done"
+
+
 class Mail(Service):
     @handler
     async def send(self, ctx: Context) -> str:
@@ -167,13 +172,67 @@ def test_nothing_is_removed_while_the_store_is_congested(
                 store.put(Db.SITES, b"", b"\xff\xff\xff\xff", b"does not commit")
                 before = store.seal()
                 clock.advance(DAY)
-                for _ in range(50):
-                    await asyncio.sleep(0)
+                await settle()
                 assert store.sealed == before
             await until(lambda: store.count_committed(Db.INVOCATIONS) == 0)
             await until_idle(engine)
 
     run(main())
+
+
+def test_a_sweep_that_waits_for_the_disk_ends_when_the_engine_closes(
+    resident_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock()
+
+    async def main() -> None:
+        await expired(resident_place, clock, 10)
+        clock.advance(-DAY)
+        engine = resident_place.engine(Short(), clock=clock)
+        await engine.open()
+        store = scheduler_of(engine).store
+        monkeypatch.setattr(_store, "UNCOMMITTED_BYTES_MAX", 1)
+        with StalledDisk(resident_place.path):
+            store.delete(Db.SITES, b"", b"none")
+            store.seal()
+            clock.advance(DAY)
+            await settle()
+            closing = asyncio.create_task(engine.close())
+            await settle()
+        await closing
+
+    run(main())
+    assert rows_left(resident_place.path)["INVOCATIONS"] == 10
+
+
+def test_what_completes_while_a_sweep_waits_for_the_disk_goes_in_its_time(
+    resident_place: Place,
+) -> None:
+    clock = ManualClock()
+
+    async def main() -> None:
+        async with resident_place.engine(Short(), Plain(), clock=clock) as engine:
+            await engine.submit(Short.run, key="k")
+            with StalledDisk(resident_place.path):
+                clock.advance(DAY)
+                await settle()  # the sweep has ended, but for its commit
+                sent = asyncio.create_task(engine.send(Plain.run, key="k"))
+                await settle()
+            # As if the commit of the sweep had come first, and what was sent not yet.
+            with patch.object(Store, "scan_committed", lambda *_, **__: []):
+                await sent
+                await until_idle(engine)
+            clock.advance(DAY)
+            await until_idle(engine)
+
+    run(main())
+    assert rows_left(resident_place.path) == {}
+
+
+async def settle() -> None:
+    """Let the loop turn until whatever can go on has."""
+    for _ in range(50):
+        await asyncio.sleep(0)
 
 
 class Deletes:

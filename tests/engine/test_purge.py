@@ -17,6 +17,7 @@ from engine_support import (
     until_idle,
     until_status,
 )
+from stalled_disk import StalledDisk
 
 from perdure import (
     Accepted,
@@ -34,7 +35,9 @@ from perdure import (
     WorkflowSharedContext,
     handler,
 )
+from perdure._ids import format_id
 from perdure._runtime import _purges
+from perdure._runtime._layout import target_digest
 from perdure._store import Db
 
 
@@ -218,6 +221,38 @@ def test_a_purge_right_at_completion_leaves_nothing(place: Place) -> None:
 
     run(main())
     assert rows_left(place.path) == {}
+
+
+def test_a_purge_waits_for_the_commit_of_what_it_removes(resident_place: Place) -> None:
+    async def main() -> None:
+        async with resident_place.engine(Order()) as engine:
+            sent = await engine.send(Order.run, 1, key="k")
+            await sent.result()
+            store = scheduler_of(engine).store
+            with StalledDisk(resident_place.path):
+                # What comes first is on its way to the disk; what comes now is not.
+                first = asyncio.create_task(engine.send(Order.run, 0, key="first"))
+                await settle()
+                second = asyncio.create_task(engine.send(Order.run, 0, key="second"))
+                await settle()
+                (invocation_id,) = {
+                    format_id(store.scan(Db.TARGETS, target_digest("Order", "second"))[0][1][-16:])
+                }
+                purge = asyncio.create_task(engine.purge(invocation_id))
+                await settle()
+                assert not purge.done()
+            await asyncio.gather(first, second, purge)
+            await engine.purge(sent.id)
+            await engine.purge(first.result().id)
+
+    run(main())
+    assert rows_left(resident_place.path) == {}
+
+
+async def settle() -> None:
+    """Let the loop turn until whatever can go on has."""
+    for _ in range(50):
+        await asyncio.sleep(0)
 
 
 def test_two_purges_of_one_invocation_at_a_time_both_end(

@@ -126,6 +126,18 @@ def test_all_that_a_workflow_leaves_goes_when_its_retention_is_over(
     assert rows_left(place.path) == {}
 
 
+def test_a_completed_run_is_one_row_of_each_kind_but_of_the_journal(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine(ByDefault()) as engine:
+            await engine.submit(ByDefault.run, "returns", key="k")
+
+    run(main())
+    assert rows_left(place.path) == {
+        **dict.fromkeys(("INVOCATIONS", "OUTPUTS", "TARGETS", "STATE", "PROMISES", "EXPIRY"), 1),
+        "JOURNAL": 2,
+    }
+
+
 def test_a_key_runs_again_once_its_retention_is_over(place: Place) -> None:
     clock = ManualClock()
 

@@ -15,7 +15,7 @@ HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
 def service_handler(**options: timedelta | float) -> HandlerDefinition:
     class Mail(Service):
-        @handler(**options)  # type: ignore[call-overload]
+        @handler(**options)  # type: ignore[call-overload, untyped-decorator]
         async def send(self, ctx: Context) -> None: ...
 
     return definition_of(Mail).handlers["send"]
