@@ -11,6 +11,7 @@ what is not due yet it waits for the commit of all it has removed, and looks fro
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ class Cleaner:
     def __init__(self, scheduler: Scheduler, loop: asyncio.AbstractEventLoop) -> None:
         self._scheduler = scheduler
         self._loop = loop
+        self._context = contextvars.copy_context()
         self._handle: asyncio.Handle | None = None
         self._sweeping = False
         self._next_ms = FOREVER_MS  # no later than any row that a look at the store may miss
@@ -79,7 +81,9 @@ class Cleaner:
     def _arm(self) -> None:
         self.stop()
         if self._next_ms < FOREVER_MS and not self._is_over():
-            self._handle = self._scheduler.clock.call_at(self._loop, self._next_ms, self._turn)
+            # Not in the context of whoever came here, which may hold a step and its function.
+            call_at = self._scheduler.clock.call_at
+            self._handle = self._context.run(call_at, self._loop, self._next_ms, self._turn)
 
     def _turn(self, *_: object) -> None:
         """Remove some of what is due."""
