@@ -94,6 +94,18 @@ def bind(
     return definition, key, _encode_argument(definition, arg, target)
 
 
+def bind_public(
+    services: Services, handler: Any, arg: Any, key: str | None
+) -> tuple[HandlerDefinition, str, bytes | None]:
+    """The same for who calls from outside."""
+    definition, key, payload = bind(services, handler, arg, key)
+    if definition.private:
+        raise InvalidInput(
+            f"{definition.service}.{definition.name} is private: only handlers may call it"
+        )
+    return definition, key, payload
+
+
 def bind_key(services: Services, service: Any, key: Any) -> tuple[ServiceDefinition, str]:
     """The keyed service meant, given as its class or by name, and its key, checked.
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, TypeVar, overload
 
 from perdure._absent import ABSENT
-from perdure._binding import bind, result_serde
+from perdure._binding import bind_public, result_serde
 from perdure._calling import no_idempotency_key
 from perdure._core._outgoing import Outgoing
 from perdure._handles import Accepted, InvocationHandle
@@ -83,13 +83,13 @@ class Invoking(Opened):
 
         Raises:
           Conflict: The workflow's ``run`` was already started for *key*.
-          InvalidInput: *arg* is not what the handler takes.
+          InvalidInput: *arg* is not what the handler takes, or the handler is private.
           NotFound: No such service or handler here.
           StoreBroken, StoreClosed: The disk refused a write; the engine is not open, or closes.
           TerminalError: As the invocation failed.
         """
         scheduler = self._open_scheduler()
-        definition, key, payload = bind(self._services, handler, arg, key)
+        definition, key, payload = bind_public(self._services, handler, arg, key)
         await scheduler.room()
         existing = self._existing(definition, key, idempotency_key)
         if existing is None:
@@ -160,7 +160,7 @@ class Invoking(Opened):
           delay: Seconds or timedelta until it begins; only then does it queue for its key.
         """
         scheduler = self._open_scheduler()
-        definition, key, payload = bind(self._services, handler, arg, key)
+        definition, key, payload = bind_public(self._services, handler, arg, key)
         await scheduler.room()
         serde = result_serde(definition, returns)
         checked = check_headers(headers)
@@ -229,7 +229,7 @@ class Invoking(Opened):
         checked and not used.
         """
         scheduler = self._open_scheduler()
-        definition, key, payload = bind(self._services, handler, arg, key)
+        definition, key, payload = bind_public(self._services, handler, arg, key)
         if definition.kind is not HandlerKind.RUN:
             raise InvalidInput(
                 f"submit starts or attaches to a workflow's run; {definition.service}."

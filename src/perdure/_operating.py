@@ -14,6 +14,7 @@ from perdure._ids import InvocationId, format_id, parse_awakeable, parse_id
 from perdure._limits import check_name
 from perdure._opened import Opened
 from perdure._promises import complete, find_promise
+from perdure._runtime._cleaner import purge_now
 from perdure._runtime._keyed import encode_state, replace_state
 from perdure._runtime._scheduler import Scheduler
 from perdure._runtime._status import Status, status_of
@@ -185,6 +186,19 @@ class Operating(Opened):
         target = find_promise(self._services, promise, key)
         payload = encode_failure(failure_of(reason, code))
         await complete(self._open_scheduler(), target, payload, failed=True)
+
+    async def purge(self, invocation_id: str) -> None:
+        """Remove what is kept of a completed invocation now, and not when its time comes.
+
+        Of a workflow's ``run`` that is also state and promises of its key, which is free then: a
+        new ``run`` may begin. Who waits for one of these promises gets ``NotFound``. It has been
+        removed, durably, when this returns.
+
+        Raises:
+          Conflict: It has not completed; the text says how it stands.
+          NotFound: There is none with this id, or it is not kept any more.
+        """
+        await purge_now(self._open_scheduler(), parse_id(invocation_id))
 
     async def restart(self, invocation_id: str, *, from_entry: int = 0) -> InvocationHandle[Any]:
         """Begin a completed invocation anew, as another one; the handle is of that.

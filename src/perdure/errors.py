@@ -56,7 +56,10 @@ class PromiseNameError(InvalidInput):
 
 
 class NotFound(TerminalError):
-    """No such invocation, service or handler; or ``step_token()`` was called outside a step."""
+    """No such invocation, service or handler, or it is not kept any more.
+
+    Also: the key was purged whose promise a handler awaited; ``step_token()`` outside a step.
+    """
 
     default_code = 404
 
@@ -69,7 +72,8 @@ class AlreadyCompleted(TerminalError):
 
 class Conflict(TerminalError):
     """What is there does not allow it: ``call`` of a ``run`` that was already started, a signal to
-    an invocation that has ended, a pause of one that has not begun.
+    an invocation that has ended, a pause of one that has not begun, a ``purge``
+    of one that has not completed.
     """
 
     default_code = 409

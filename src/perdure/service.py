@@ -100,10 +100,16 @@ class Service(_Declared):
     ``retry``, ``private``, ``journal_retention``, ``idempotency_retention``, and for workflows
     ``retention``. Durations are ``timedelta`` or seconds. Subclasses inherit them, except ``name``
     and ``version``. ``abstract=True`` is a base for other classes: it need not have ``run`` and
-    cannot be served. So far ``private`` and the retentions are checked and have no effect.
+    cannot be served.
 
     One engine serves several versions of a name side by side. An invocation stays on the version it
     began with; a new one begins on the highest that has its handler.
+
+    ``retention``: how long result, state and promises of a key stay readable after ``run`` has
+    completed, a day by default; then they are removed together, and the key is free.
+    ``journal_retention``: how long the journal of a completed invocation stays, a day by default
+    for ``run``, else not at all; where there is a key to be freed, never longer than the rest.
+    ``idempotency_retention``: how long the result for an idempotency key stays, a day by default.
     """
 
     __perdure_kind__ = ServiceKind.SERVICE
@@ -144,11 +150,10 @@ def handler(function: Any = None, /, **options: Any) -> Any:
       name: Name for callers; default: the method's.
       retry: Policy for failed attempts; default: the class's, then the engine's.
       private: For handlers that only handlers may call.
-      retention: On ``Workflow.run``: how long state, promises and result are to stay readable.
-      journal_retention: How long the journal of a completed invocation is to be kept.
-      idempotency_retention: How long the result for an idempotency key is to be kept.
-
-    So far ``private`` and the retentions are checked and have no effect.
+      retention: On ``Workflow.run``: how long state, promises and result stay readable after it
+        has completed; 0: they go as it completes.
+      journal_retention: How long the journal of a completed invocation is kept.
+      idempotency_retention: How long the result for an idempotency key is kept.
 
     Raises:
       DefinitionError: This is no function. All else is checked when the class is defined.

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
+import mixed_workload
 from crash_support import die, note, particulars
 
 import perdure
 from perdure import WorkflowContext, WorkflowSharedContext, handler
-from perdure._runtime import _residents
+from perdure._runtime import _purges, _residents
 
 # -- steps --------------------------------------------------------------------------------------
 
@@ -118,6 +120,78 @@ async def timers(
             note("result", value=await handle.result())
 
 
+# -- purges -------------------------------------------------------------------------------------
+
+
+class Kept(perdure.Workflow):
+    """Leaves a journal of some chunks, state and a promise."""
+
+    async def run(self, ctx: WorkflowContext) -> str:
+        ctx.set("state", 1)
+        for number in range(4):
+            await ctx.run(f"step {number}", lambda: None)
+        return await ctx.promise("go", str)
+
+    @handler
+    async def go(self, ctx: WorkflowSharedContext) -> None:
+        await ctx.promise("go", str).resolve("went")
+
+    @handler
+    async def waits(self, ctx: WorkflowSharedContext) -> str:
+        return await ctx.promise("never", str)
+
+
+class Unkept(Kept, retention=0):
+    pass
+
+
+async def begin_purges(path: str, now_ms: int, max_resident: int) -> None:
+    """Leave what :func:`purges` removes: a workflow of each kind, who waits, an early promise."""
+    clock = StoppedClock(now_ms)
+    services = [Kept(), Unkept()]
+    async with perdure.Engine(path, services, clock=clock, max_resident=max_resident) as engine:
+        kept = await engine.send(Kept.run, key="key")
+        unkept = await engine.send(Unkept.run, key="key")
+        waits = [await engine.send(cls.waits, key="key") for cls in (Kept, Unkept)]
+        waits.append(await engine.send(Kept.waits, key="early"))
+        await engine.call(Kept.go, key="key")
+        await engine.call(Kept.go, key="early")
+        await kept.result()
+        note("begun", kept=kept.id, unkept=unkept.id, waits=[each.id for each in waits])
+
+
+async def purges(
+    path: str,
+    now_ms: int,
+    max_resident: int,
+    by_hand: bool,
+    begun: dict[str, Any],
+    die_at: list[Any] | None = None,
+) -> None:
+    """Have all that :func:`begin_purges` left go, or be killed on the way."""
+    patch.object(_purges, "CHUNKS_PER_UNIT", 2).start()
+    if die_at is not None:
+        mixed_workload.die_at(*die_at)
+    clock = StoppedClock(now_ms)
+    services = [Kept(), Unkept()]
+    async with perdure.Engine(path, services, clock=clock, max_resident=max_resident) as engine:
+        with contextlib.suppress(perdure.AlreadyCompleted, perdure.NotFound):  # before the kill
+            unkept = await engine.describe(begun["unkept"])
+            if unkept.status is not perdure.Status.COMPLETED:
+                await engine.call(Unkept.go, key="key")
+        if by_hand:
+            with contextlib.suppress(perdure.NotFound):  # before the kill
+                await engine.purge(begun["kept"])
+        waits = begun["waits"][: 2 if by_hand else 3]  # the last is of the key that never ran
+        for invocation_id in (*waits, begun["kept"], begun["unkept"]):
+            try:
+                while True:  # its long journal goes first
+                    await engine.attach(invocation_id, str)
+                    await asyncio.sleep(0.001)
+            except perdure.NotFound as gone:
+                note("gone", id=invocation_id, why=str(gone))
+
+
 # -- the directory ------------------------------------------------------------------------------
 
 
@@ -131,7 +205,13 @@ async def owner(path: str) -> None:
         note("refused", why=str(refusal))
 
 
-PROGRAMS: dict[str, Callable[..., Any]] = {"steps": steps, "timers": timers, "owner": owner}
+PROGRAMS: dict[str, Callable[..., Any]] = {
+    "steps": steps,
+    "timers": timers,
+    "begin_purges": begin_purges,
+    "purges": purges,
+    "owner": owner,
+}
 
 if __name__ == "__main__":
     logging.getLogger("perdure").setLevel(logging.ERROR)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from perdure import Engine, InvocationHandle, RetryPolicy, Status
 from perdure._runtime._scheduler import Scheduler
+from perdure._store import Db, Store
 
 T = TypeVar("T")
 
@@ -125,9 +126,20 @@ async def until_idle(engine: Engine) -> None:
             and not scheduler.residents.recovering
             and scheduler.store.committed == scheduler.store.sealed
             and not scheduler.gate.holds()
+            and scheduler.cleaner.is_idle()
         ),
         "an idle engine",
     )
+
+
+def rows_left(path: Path) -> dict[str, int]:
+    """How many rows each database of a closed directory has, those aside that always stay."""
+    store = Store(path, durability="os")
+    try:
+        counts = {db.name: store.count_committed(db) for db in Db if db not in (Db.META, Db.SITES)}
+    finally:
+        store.close()
+    return {name: count for name, count in counts.items() if count}
 
 
 def quiet_log() -> None:

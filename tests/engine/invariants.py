@@ -1,4 +1,8 @@
-"""The rules that a closed data directory keeps (suspended, ready, backing off or paused)."""
+"""The rules that a closed data directory keeps.
+
+Each unfinished invocation is ready, suspended, backing off or paused; each completed one has the
+row by which it goes in time; and what has gone has left nothing behind.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,14 @@ from perdure._core._entries import Entry, Kind
 from perdure._ids import format_id, parse_id
 from perdure._runtime._layout import (
     ID_BYTES,
+    Expiry,
+    Goes,
     Output,
     Record,
     TimerKey,
+    target_digest,
     unpack_entry,
+    unpack_group,
     unpack_waiter,
 )
 from perdure._runtime._outstanding import Outstanding, outstanding_in
@@ -35,6 +43,8 @@ class _Rows:
     backoffs: dict[int, int] = field(default_factory=dict)
     waiters: dict[int, str] = field(default_factory=dict)  # index to promise name
     journal: list[Entry] = field(default_factory=list)
+    journal_is_cut: bool = False  # at its beginning
+    expiries: list[int] = field(default_factory=list)
 
     awakeables: dict[int, bytes] = field(default_factory=dict)
     signals: int = 0
@@ -97,6 +107,8 @@ def _read(store: Store) -> tuple[dict[bytes, _Rows], list[str]]:
             index = int.from_bytes(rest, "big")
             rows[key[1 : 1 + ID_BYTES]].waiters[index] = f"signal {name}"
             continue
+        if key[:1] == b"e":
+            continue  # see _problems_of_keys
         service, rest = _unpack_text(key[1:])
         keyed, rest = _unpack_text(rest)
         name, rest = _unpack_text(rest)
@@ -116,19 +128,67 @@ def _read(store: Store) -> tuple[dict[bytes, _Rows], list[str]]:
         rows[key[:ID_BYTES]].signals += 1
     for key, _ in _all(store, Db.JOURNAL):
         rows[key[:ID_BYTES]]  # known by its journal alone, if by nothing else
+    for key, _ in _all(store, Db.EXPIRY):
+        expiry = Expiry.unpack(key)
+        if expiry.what != Goes.PROMISES:
+            rows[expiry.subject].expiries.append(expiry.what)
     for invocation_id, of in rows.items():
         of.id = invocation_id
         position = 0
         while page := store.journal(invocation_id, position, Entry):
             for first_index, entries in page:
-                if first_index != len(of.journal):
+                if first_index and not of.journal:
+                    of.journal_is_cut = True
+                elif first_index != len(of.journal) and not of.journal_is_cut:
                     found.append(f"{format_id(invocation_id)}: a gap at entry {len(of.journal)}")
                 of.journal += entries
                 position = first_index + len(entries)
     for _, value in _all(store, Db.TARGETS):
         if rows[value[-ID_BYTES:]].record is None:
             found.append(f"a target names the unknown {format_id(value[-ID_BYTES:])}")
-    return dict(rows), found
+    return dict(rows), found + _problems_of_keys(store)
+
+
+def _problems_of_keys(store: Store) -> list[str]:
+    """What is left of keys of workflows that no invocation and no expiry stands for."""
+    early = {
+        key[1:]: int.from_bytes(value, "big")
+        for key, value in _all(store, Db.WAITERS)
+        if key[:1] == b"e"
+    }
+    expiries = {
+        (value, Expiry.unpack(key).due_ms)
+        for key, value in _all(store, Db.EXPIRY)
+        if Expiry.unpack(key).what == Goes.PROMISES
+    }
+    found: list[str] = []
+    if expiries != set(early.items()):
+        found.append(f"rows of early promises {early} and their expiries {expiries} differ")
+    targets = {key for key, _ in _all(store, Db.TARGETS)}
+    groups = {_group_of(key) for key, _ in _all(store, Db.PROMISES)}
+    workflows = {unpack_group(group)[0] for group in groups | set(early)}
+    workflows |= {
+        service
+        for _, value in _all(store, Db.TARGETS)
+        for service, rest in [_unpack_text(value[:-ID_BYTES])]
+        if not _unpack_text(rest)[1]  # of a run: else it is of an idempotency key
+    }
+    groups |= {
+        group
+        for key, _ in _all(store, Db.STATE)
+        if unpack_group(group := _group_of(key))[0] in workflows
+    }
+    return found + [
+        f"something is left of {unpack_group(group)}"
+        for group in groups
+        if target_digest(group) not in targets and group not in early
+    ]
+
+
+def _group_of(key: bytes) -> bytes:
+    """The text service and the text key that a key begins with."""
+    end = 2 + int.from_bytes(key[:2], "big")
+    return key[: end + 2 + int.from_bytes(key[end : end + 2], "big")]
 
 
 def _all(store: Store, db: Db) -> Iterator[tuple[bytes, bytes]]:
@@ -149,6 +209,8 @@ def _problems(rows: _Rows) -> list[str]:
     if rows.output is not None:
         return _problems_of_completed(rows)
     found: list[str] = []
+    if rows.expiries or rows.journal_is_cut:
+        found.append("has not completed, but goes")
     backs_off = 0 in rows.backoffs
     places = [
         place
@@ -248,4 +310,7 @@ def _problems_of_completed(rows: _Rows) -> list[str]:
         "signals": rows.signals,
         "a place in the line of its key": rows.in_line is not None,
     }
-    return [f"is completed, but has {what}: {value}" for what, value in left.items() if value]
+    found = [f"is completed, but has {what}: {value}" for what, value in left.items() if value]
+    if rows.expiries.count(Goes.ALL) != 1:
+        found.append(f"is completed, but its expiries are {rows.expiries}")
+    return found

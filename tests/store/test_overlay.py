@@ -83,7 +83,16 @@ class StoreAgreesWithADict(RuleBasedStateMachine):
     @rule(db=DBS, group=GROUPS, after=st.none() | SUFFIXES, limit=st.integers(0, 4))
     def scan_a_part(self, db: Db, group: bytes, after: bytes | None, limit: int) -> None:
         rows = [row for row in self.expected(db, group) if after is None or row[0] > after]
-        assert self.store.scan(db, group, after=after, limit=limit) == rows[: limit or None]
+        rows = rows[: limit or None]
+        assert self.store.scan(db, group, after=after, limit=limit) == rows
+        suffixes = self.store.suffixes(db, group, after=after, limit=limit)
+        assert suffixes == [suffix for suffix, _ in rows]
+
+    @rule(db=DBS, prefix=st.sampled_from([b"", b"b", b"\xff", b"b\xff"]))
+    def keys_under_a_prefix(self, db: Db, prefix: bytes) -> None:
+        keys = {group + suffix for of, group, suffix in self.model if of == db}
+        expected = sorted(key[len(prefix) :] for key in keys if key.startswith(prefix))
+        assert self.store.keys(db, prefix) == expected
 
     @rule(db=DBS, group=GROUPS, suffix=SUFFIXES)
     def get(self, db: Db, group: bytes, suffix: bytes) -> None:

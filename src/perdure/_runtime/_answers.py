@@ -37,7 +37,9 @@ class Answers:
             return Output.unpack(value)
         if resident or self.record(invocation_id) is not None:
             return None
-        raise NotFound(f"there is no invocation {format_id(invocation_id)}")
+        raise NotFound(
+            f"there is no invocation {format_id(invocation_id)}, or it is not kept any more"
+        )
 
     async def committed(self) -> None:
         """Wait until all that is sealed now has committed: what an answer waits for."""

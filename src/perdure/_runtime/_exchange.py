@@ -47,12 +47,14 @@ _CANCELLED_FIRST = 0  # arrival: before all else, for what comes before it may b
 class Exchange:
     """Writes these rows, for the ledger, into the open unit."""
 
-    registry: Registry
-    makers: Residents
-
     def __init__(self, store: Store, ledger: Ledger) -> None:
         self._store = store
         self._ledger = ledger
+
+    def connect(self, registry: Registry, residents: Residents) -> None:
+        """Where handlers are found, and where what they begin is put into memory."""
+        self._registry = registry
+        self._residents = residents
 
     def effect(self, instance: Instance, index: int, entry: Entry, result: Consequences) -> None:
         """The rows of one command."""
@@ -77,7 +79,7 @@ class Exchange:
 
     def _begin(self, caller: Instance, index: int, entry: Entry, result: Consequences) -> None:
         outgoing = caller.machine.outgoing[index]
-        definition = self.registry.newest(outgoing.service, outgoing.handler)
+        definition = self._registry.newest(outgoing.service, outgoing.handler)
         retention = retention_of(
             definition,
             one_way=entry.kind == Kind.SEND,
@@ -97,7 +99,7 @@ class Exchange:
             idempotency_key=outgoing.idempotency_key,
             due_ms=entry.time_ms if entry.kind == Kind.SEND else 0,
         )
-        child = self.makers.make(outgoing.child, record, LIVE)
+        child = self._residents.make(outgoing.child, record, LIVE)
         child.backlog.append(Delivery(START))
         if child.is_exclusive and not record.due_ms:
             self._ledger.inboxes.join(child.group, child.id)

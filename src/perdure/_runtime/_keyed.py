@@ -82,6 +82,8 @@ def replace_state(
                 store.delete(Db.STATE, group, suffix)
         for suffix, payload in rows.items():
             store.put(Db.STATE, group, suffix, payload)
+        if rows and definition.kind is ServiceKind.WORKFLOW:
+            scheduler.ledger.purges.written_early(group)
     except BaseException:
         store.discard()  # an interrupt, say: half of it must not go with the next unit
         raise

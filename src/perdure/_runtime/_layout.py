@@ -17,11 +17,15 @@ no key of one service, key or name is a prefix of another's.
 | waiters     | 'o', id awaited, id, index u32          | empty                               |
 | waiters     | 's', id, signal name, index u32         | empty                               |
 | waiters     | 'b', id, index u32                      | due_ms u64 of the back-off's timer  |
+| waiters     | 'e', service, key                       | due_ms u64 of what removes promises |
 | inbox       | service, key, arrival u64               | id; the first has the key           |
 | awakeables  | id, index u32                           | empty: it waits; 1: completed       |
 | signals     | id, name, arrival u64                   | payload                             |
 | targets     | BLAKE2b-256 of the target               | target, id                          |
 | sites       | id u32                                  | text                                |
+| expiry      | due_ms u64, id, 0                       | empty: the journal goes             |
+| expiry      | due_ms u64, id, 1                       | empty: all of the invocation goes   |
+| expiry      | due_ms u64, BLAKE2b-128 of the value, 2 | service, key: the promises go       |
 
 A timer row with a value is a back-off: of the whole attempt at index 0, else of the step at that
 index. One without a value is the delayed start at index 0, else the durable timer at that index. A
@@ -30,6 +34,7 @@ target is (service, key) for a workflow's ``run``, (service, key, handler, idemp
 
 from __future__ import annotations
 
+import enum
 import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -53,8 +58,18 @@ def key_group(service: str, key: str) -> bytes:
     return pack(service) + pack(key)
 
 
+def unpack_group(group: bytes) -> tuple[str, str]:
+    """The service and the key that :func:`key_group` was given."""
+    end = 2 + int.from_bytes(group[:2], "big")
+    return group[2:end].decode(), group[end + 2 :].decode()
+
+
 def promise_waiters(group: bytes, name: str) -> bytes:
     return b"p" + group + pack(name)
+
+
+def early_promises(group: bytes) -> bytes:
+    return b"e" + group
 
 
 def backoff_group(invocation_id: bytes) -> bytes:
@@ -100,6 +115,38 @@ class TimerKey(NamedTuple):
         return cls(
             int.from_bytes(suffix[:8], "big"), suffix[8:24], int.from_bytes(suffix[24:], "big")
         )
+
+
+class Goes(enum.IntEnum):
+    """What a row of ``expiry`` removes."""
+
+    JOURNAL = 0
+    ALL = 1
+    PROMISES = 2
+
+
+class Expiry(NamedTuple):
+    """A row of ``expiry``; tuples sort as the rows do.
+
+    Attributes:
+      subject: The invocation, or the digest of the key whose promises go.
+      what: A :class:`Goes`.
+    """
+
+    due_ms: int
+    subject: bytes
+    what: int
+
+    @classmethod
+    def of_promises(cls, due_ms: int, group: bytes) -> Expiry:
+        return cls(due_ms, hashlib.blake2b(group, digest_size=ID_BYTES).digest(), Goes.PROMISES)
+
+    def pack(self) -> bytes:
+        return u64(self.due_ms) + self.subject + bytes([self.what])
+
+    @classmethod
+    def unpack(cls, key: bytes) -> Expiry:
+        return cls(int.from_bytes(key[:8], "big"), key[8:24], key[24])
 
 
 class Record(NamedTuple):

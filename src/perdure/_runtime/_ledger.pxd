@@ -17,6 +17,7 @@ cdef class Ledger:
     cdef readonly object exchange
     cdef readonly object promises
     cdef public object residents
+    cdef public object purges
 
     cpdef accept(self, Instance instance, bint ready=*)
     cpdef forget_delivery(self, Instance instance, Delivery delivery)
@@ -36,4 +37,4 @@ cdef class Ledger:
     cpdef set_ready(self, Instance instance, bint ready)
     cpdef _complete(self, Instance instance, list entries, Consequences result)
     cpdef finish(self, Instance instance, object output, Consequences result)
-    cpdef _pass_key_on(self, Instance instance)
+    cpdef _pass_key_on(self, Instance instance, Consequences result)

@@ -29,13 +29,13 @@ from perdure._runtime._layout import (
     promise_waiters,
     run_target,
     target_digest,
-    u32,
     u64,
     unpack_entry,
     waiter,
 )
 from perdure._runtime._outstanding import Outstanding, outstanding_in
 from perdure._runtime._promises import Promises
+from perdure._runtime._purges import Purges
 from perdure._runtime._sites import SiteTable
 from perdure._runtime._timers import Timers
 from perdure._store import Db, Store
@@ -66,8 +66,11 @@ class Ledger:
       inboxes: Who has, and who waits for, the keys of objects.
       exchange: The rows of what goes between invocations.
       promises: The rows of promises and of who waits for them.
+      purges: The rows that say when what is kept goes, and its removal.
       residents: The instances in memory, which others own.
     """
+
+    purges: Purges  # given by the scheduler
 
     def __init__(self, store: Store, timers: Timers, sites: SiteTable) -> None:
         self._store = store
@@ -298,9 +301,7 @@ class Ledger:
         result.output = Output(
             last.payload, bool(last.flags & Flag.FAILED), instance.machine.time_ms
         )
-        promoted = self.finish(instance, result.output, result)
-        if promoted is not None:
-            result.notified = _added(result.notified, promoted)
+        self.finish(instance, result.output, result)
 
     def end(
         self, instance: Instance, outstanding: dict[int, Outstanding], output: Output
@@ -320,35 +321,23 @@ class Ledger:
         self.end_hold(instance.id)
         if instance.record.due_ms:
             self._timers.delete(TimerKey(instance.record.due_ms, instance.id, 0))
-        promoted = self.finish(instance, output, result)
-        if promoted is not None:
-            result.notified = _added(result.notified, promoted)
+        self.finish(instance, output, result)
         result.output = output
         return result
 
-    def finish(self, instance: Instance, output: Output, result: Consequences) -> bytes | None:
-        """The rows of an invocation that has ended: those to keep, and none of the rest.
-
-        Returns the invocation that has its key now, if it had one and somebody waits.
-        """
+    def finish(self, instance: Instance, output: Output, result: Consequences) -> None:
+        """The rows of an invocation that has ended: those to keep, and none of the rest."""
         store = self._store
-        promoted = self._pass_key_on(instance) if instance.is_exclusive else None
-        if instance.phase == ADMITTED:
-            return promoted  # nothing of it was written
-        self.set_ready(instance, False)
-        for suffix, _ in store.scan(Db.PENDING, instance.id):
-            store.delete(Db.PENDING, instance.id, suffix)
-        self.exchange.finished(instance.id, output, result)
-        if instance.kept >= Kept.OUTPUT:
-            store.put(Db.OUTPUTS, instance.id, b"", output.pack())
-        else:
-            store.delete(Db.INVOCATIONS, instance.id, b"")
-        if instance.kept < Kept.JOURNAL:
-            for index in instance.chunks:
-                store.delete(Db.JOURNAL, instance.id, u32(index))
-        return promoted
+        if instance.is_exclusive:
+            self._pass_key_on(instance, result)
+        if instance.phase != ADMITTED:  # else nothing of it was written
+            self.set_ready(instance, False)
+            for suffix, _ in store.scan(Db.PENDING, instance.id):
+                store.delete(Db.PENDING, instance.id, suffix)
+            self.exchange.finished(instance.id, output, result)
+        self.purges.completed(instance, output, result)
 
-    def _pass_key_on(self, instance: Instance) -> bytes | None:
+    def _pass_key_on(self, instance: Instance, result: Consequences) -> None:
         promoted = self.inboxes.leave(instance.group, instance.id)
         if promoted is not None:
             waiting = self.residents.get(promoted)
@@ -356,7 +345,7 @@ class Ledger:
                 self._store.put(Db.READY, promoted, b"", b"")
             elif waiting.phase != ADMITTED:
                 self.set_ready(waiting, True)
-        return promoted
+            result.notify(promoted)
 
     # -- holds ------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ class Promises:
     ) -> None:
         """Complete a promise of a key, and notify whoever waits for it."""
         store = self._store
+        self._ledger.purges.written_early(group)
         store.put(Db.PROMISES, group, name.encode(), pack_promise(payload, failed))
         waiters = promise_waiters(group, name)
         for suffix, _ in store.scan(Db.WAITERS, waiters):

@@ -1,4 +1,4 @@
-"""How long what has completed is kept."""
+"""How long what has completed is kept: what is declared, else the defaults."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ class Retention(NamedTuple):
 def retention_of(
     definition: HandlerDefinition, *, one_way: bool, idempotent: bool = False
 ) -> Retention:
-    """What is declared, else the defaults.
+    """How long the output and the journal of an invocation stay.
+
+    Where a key stands for the invocation, the journal does not outlast the output: once that has
+    gone the key is free, and another invocation may have it. Elsewhere the longer one counts.
 
     Args:
       one_way: It is sent: nobody waits, so its result stays for whoever asks later.
@@ -34,7 +37,19 @@ def retention_of(
         output_ms = _ms(definition.idempotency_retention, _DAY_MS)
     else:
         output_ms = _HOUR_MS if one_way else 0
-    return Retention(output_ms, _ms(definition.journal_retention, _DAY_MS if is_run else 0))
+    journal_ms = _ms(definition.journal_retention, _DAY_MS if is_run else 0)
+    if is_run or idempotent:
+        journal_ms = min(journal_ms, output_ms)
+    return Retention(output_ms, journal_ms)
+
+
+def early_promises_ms(run: HandlerDefinition) -> int:
+    """How long promises stay that are completed before anybody began the key's ``run``.
+
+    As long as what ``run`` leaves; where it leaves nothing, the default, for ``run`` is to find
+    them.
+    """
+    return _ms(run.retention, _DAY_MS) or _DAY_MS
 
 
 def _ms(declared: timedelta | None, default_ms: int) -> int:

@@ -19,6 +19,7 @@ from perdure._core._machine import START
 from perdure._core._outgoing import Outgoing
 from perdure._ids import InvocationIdGenerator
 from perdure._runtime._answers import Answers
+from perdure._runtime._cleaner import Cleaner
 from perdure._runtime._clock import Clock
 from perdure._runtime._due import DueTimers
 from perdure._runtime._failures import Failures
@@ -35,6 +36,7 @@ from perdure._runtime._layout import (
 )
 from perdure._runtime._ledger import Ledger, target_of
 from perdure._runtime._pump import Pump
+from perdure._runtime._purges import Purges
 from perdure._runtime._registry import Registry
 from perdure._runtime._residents import Residents
 from perdure._runtime._retention import retention_of
@@ -84,14 +86,15 @@ class Scheduler:
         self.sites = SiteTable(store)
         self._due = DueTimers(self, loop)
         self.timers = Timers(store, clock, loop, self._due.fire_due)
+        self.cleaner = Cleaner(self, loop)
         self.ledger = Ledger(store, self.timers, self.sites)
+        self.ledger.purges = Purges(store, self.ledger, self.registry, clock, self.cleaner.watch)
         self.stage = Stage()
         self.residents = Residents(self, self.sites, max_resident)
         self.ledger.residents = self.residents.by_id
         self.setbacks = Setbacks(store, self.ledger)
         self.interventions = Interventions(self)
-        self.ledger.exchange.registry = self.registry
-        self.ledger.exchange.makers = self.residents
+        self.ledger.exchange.connect(self.registry, self.residents)
         self.running = RunningSteps()
         self.pump = Pump(self, loop, self.gate, self.ledger, self.running)
         self.failures = Failures(self)
@@ -117,6 +120,7 @@ class Scheduler:
         for warning in self.store.warnings:
             logger.warning("%s", warning)
         self._due.recover()
+        self.cleaner.rest()
         self.pump.wake()
         # Last: a reader left behind by what failed above would keep its descriptor's number from
         # whoever gets it next.
@@ -127,6 +131,7 @@ class Scheduler:
         self.draining = True
         self._room.set()  # who waits for it learns that the engine closes
         self.timers.disarm()
+        self.cleaner.stop()
         deadline = self._loop.time() + timeout_s
         try:
             async with asyncio.timeout_at(deadline):
@@ -213,6 +218,7 @@ class Scheduler:
             return
         logger.critical("the engine stops: %s", failure)
         self.timers.disarm()
+        self.cleaner.stop()
         self.pump.queue.clear()
         for step in self.running.all():
             step.cancel()

@@ -15,10 +15,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import monotonic_ns
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
 from perdure._journal import Environment
 from perdure._store import _directory
+from perdure._store._committed import CommittedReads, next_prefix
 from perdure._store._lock import DirectoryLock
 from perdure._store._overlay import Overlay, merge
 from perdure._store._schema import DATABASES, MAGIC, SCHEMA_VERSION, Db, MetaKey
@@ -26,14 +27,12 @@ from perdure.errors import StoreBroken
 
 Durability: TypeAlias = Literal["fsync", "os", "memory"]
 _DURABILITIES: dict[str, int] = {"fsync": 0, "os": 1, "memory": 2}
-# Any: a NamedTuple of seven fields, whatever the types it declares for them.
-_E = TypeVar("_E", bound=tuple[Any, ...])
 
 UNCOMMITTED_BYTES_MAX = 64 * 1024 * 1024
 UNCOMMITTED_NS_MAX = 1_000_000_000
 
 
-class Store:
+class Store(CommittedReads):
     """Opens the data directory *path*, which one process owns until :meth:`close`.
 
     Keys are *group + suffix*. Within one database no group may be the beginning of another: give
@@ -338,45 +337,39 @@ class Store:
                 yield key[skip:], value
             start = page[-1][0] + b"\0"
 
-    def scan_committed(
-        self, db: Db, start: bytes = b"", stop: bytes | None = None, *, limit: int = 0
-    ) -> list[tuple[bytes, bytes]]:
-        """A page of committed rows with start <= key < stop, without the store's own writes.
-
-        At most *limit* rows (0: no limit) and about 256 KiB, at least one row; go on from the last
-        key and a zero byte until the list is empty.
-        """
-        return self._environment.scan(db, start, stop, limit=limit)
-
-    def keys_committed(
-        self, db: Db, start: bytes = b"", stop: bytes | None = None, *, limit: int = 0
+    def suffixes(
+        self, db: Db, group: bytes, *, after: bytes | None = None, limit: int = 0
     ) -> list[bytes]:
-        """As :meth:`scan_committed`, the keys alone: the values are neither read nor checked."""
-        return self._environment.scan_keys(db, start, stop, limit=limit)
+        """The suffixes that :meth:`scan` would give; values are neither read nor checked.
 
-    def count_committed(self, db: Db) -> int:
-        """How many rows a database has on the disk."""
-        return self._environment.count(db)
-
-    def journal(
-        self,
-        invocation_id: bytes,
-        from_index: int,
-        make: type[_E],
-        *,
-        bytes_max: int = 256 * 1024,
-    ) -> list[tuple[int, list[_E]]]:
-        """A page of the committed journal: (index of the first entry, entries as *make*).
-
-        About *bytes_max*, at least one chunk; go on from the index after the last entry until the
-        list is empty.
+        Of the journal, what is committed and has not been deleted since.
         """
-        return self._environment.read_chunks(
-            Db.JOURNAL, invocation_id, from_index, make, bytes_max=bytes_max
-        )
+        rows = self._rows[db].get(group, {})
+        found = []
+        for suffix, _ in merge(rows, after, self._committed_keys(db, group, after, limit)):
+            found.append(suffix)
+            if len(found) == limit:
+                break
+        return found
 
+    def keys(self, db: Db, prefix: bytes) -> list[bytes]:
+        """What comes after *prefix* in the keys of all groups that begin with it, in key order."""
+        skip = len(prefix)
+        found = {suffix for suffix, _ in self._committed_keys(db, prefix, None, 0)}
+        for group, rows in self._rows[db].items():
+            if group.startswith(prefix):
+                for suffix, (_, value) in rows.items():
+                    change = found.discard if value is None else found.add
+                    change(group[skip:] + suffix)
+        return sorted(found)
 
-def next_prefix(prefix: bytes) -> bytes | None:
-    """The least key above all that begin with *prefix*; None if there is none."""
-    stripped = prefix.rstrip(b"\xff")
-    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else None
+    def _committed_keys(
+        self, db: Db, group: bytes, after: bytes | None, limit: int
+    ) -> Iterator[tuple[bytes, bytes]]:
+        start = group if after is None else group + after + b"\0"
+        stop = next_prefix(group)
+        skip = len(group)
+        while page := self._environment.scan_keys(db, start, stop, limit=limit):
+            for key in page:
+                yield key[skip:], b""
+            start = page[-1] + b"\0"

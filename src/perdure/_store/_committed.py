@@ -1,0 +1,60 @@
+"""Reads of what is committed, without the store's own writes."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from perdure._journal import Environment
+from perdure._store._schema import Db
+
+# Any: a NamedTuple of seven fields, whatever the types it declares for them.
+_E = TypeVar("_E", bound=tuple[Any, ...])
+
+
+class CommittedReads:
+    """The part of a store that only reads its environment."""
+
+    _environment: Environment
+
+    def scan_committed(
+        self, db: Db, start: bytes = b"", stop: bytes | None = None, *, limit: int = 0
+    ) -> list[tuple[bytes, bytes]]:
+        """A page of committed rows with start <= key < stop, without the store's own writes.
+
+        At most *limit* rows (0: no limit) and about 256 KiB, at least one row; go on from the last
+        key and a zero byte until the list is empty.
+        """
+        return self._environment.scan(db, start, stop, limit=limit)
+
+    def keys_committed(
+        self, db: Db, start: bytes = b"", stop: bytes | None = None, *, limit: int = 0
+    ) -> list[bytes]:
+        """As :meth:`scan_committed`, the keys alone: the values are neither read nor checked."""
+        return self._environment.scan_keys(db, start, stop, limit=limit)
+
+    def count_committed(self, db: Db) -> int:
+        """How many rows a database has on the disk."""
+        return self._environment.count(db)
+
+    def journal(
+        self,
+        invocation_id: bytes,
+        from_index: int,
+        make: type[_E],
+        *,
+        bytes_max: int = 256 * 1024,
+    ) -> list[tuple[int, list[_E]]]:
+        """A page of the committed journal: (index of the first entry, entries as *make*).
+
+        About *bytes_max*, at least one chunk; go on from the index after the last entry until the
+        list is empty.
+        """
+        return self._environment.read_chunks(
+            Db.JOURNAL, invocation_id, from_index, make, bytes_max=bytes_max
+        )
+
+
+def next_prefix(prefix: bytes) -> bytes | None:
+    """The least key above all that begin with *prefix*; None if there is none."""
+    stripped = prefix.rstrip(b"\xff")
+    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else None
