@@ -45,6 +45,7 @@ from perdure.futures import (
     Timer,
 )
 from perdure.retry import RetryPolicy
+from perdure.saga import Saga
 from perdure.service import Service, VirtualObject, Workflow, handler
 
 __all__ = [
@@ -80,6 +81,7 @@ __all__ = [
     "Request",
     "RetryPolicy",
     "RetryableError",
+    "Saga",
     "Service",
     "Status",
     "StoreBroken",

@@ -197,12 +197,21 @@ class Context(Calling):
           timeout: Seconds or timedelta that bound one attempt; in a thread, it runs on unheard.
           returns: Type of the result; wins over the annotation of *fn*. Neither: plain builtins.
         """
-        _check_step_name(name)
-        if not callable(fn):
-            raise InvalidInput(
-                f"step {name!r}: {fn!r} is not callable; pass the function and its arguments: "
-                "ctx.run(name, function, argument, …)"
-            )
+        step = self._make_step(name, fn, args, retry, timeout, returns)
+        step.issue(sys._getframe(1))
+        return step
+
+    def _make_step(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        retry: RetryPolicy | None = None,
+        timeout: timedelta | float | None = None,
+        returns: Any = None,
+    ) -> Step[Any]:
+        """The step that :meth:`run` issues, checked and not issued yet."""
+        check_step(name, fn)
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise InvalidInput(f"step {name!r}: retry= takes a RetryPolicy, not {retry!r}")
         is_async, serde = step_traits(fn)
@@ -213,9 +222,7 @@ class Context(Calling):
             options = _ASYNC if is_async else _SYNC
         else:
             options = StepOptions(is_async, retry, timeout_s)
-        step: Step[Any] = Step(self._machine, Kind.RUN, name, serde, fn, args, options)
-        step.issue(sys._getframe(1))
-        return step
+        return Step(self._machine, Kind.RUN, name, serde, fn, args, options)
 
     # -- timers and races -------------------------------------------------------------------
 
@@ -248,6 +255,16 @@ class Context(Calling):
 
 
 # -- small parts ------------------------------------------------------------------------------
+
+
+def check_step(name: str, fn: Callable[..., Any]) -> None:
+    """Refuse what is no name, or no function, of a step."""
+    _check_step_name(name)
+    if not callable(fn):
+        raise InvalidInput(
+            f"step {name!r}: {fn!r} is not callable; pass the function and its arguments: "
+            "ctx.run(name, function, argument, …)"
+        )
 
 
 @functools.lru_cache(maxsize=4096)
