@@ -25,6 +25,8 @@ __all__ = [
 
 T = TypeVar("T")
 D = TypeVar("D")
+# What may be empty: `[]` has no type of its own, and takes that of the state it stands in for.
+C = TypeVar("C", bound=list[Any] | dict[Any, Any] | set[Any] | frozenset[Any])
 
 
 class _KeyedContext(Context):
@@ -35,6 +37,8 @@ class _KeyedContext(Context):
         """The key of the workflow or object."""
         return self._key
 
+    @overload
+    async def get(self, name: str, type: type[C], default: C) -> C: ...
     @overload
     async def get(self, name: str, type: type[T], default: D) -> T | D: ...
     @overload
