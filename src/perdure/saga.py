@@ -74,6 +74,17 @@ class Saga:
     def step(
         self,
         name: str,
+        fn: Callable[[*Ts], Any],
+        *args: *Ts,
+        undo: Callable[[*Ts], Any],
+        retry: RetryPolicy | None = None,
+        timeout: timedelta | float | None = None,
+        returns: type[T],
+    ) -> DurableFuture[T]: ...
+    @overload
+    def step(
+        self,
+        name: str,
         fn: Callable[[*Ts], Awaitable[T]],
         *args: *Ts,
         undo: Callable[[*Ts], Any],
