@@ -71,23 +71,13 @@ class Tools:
         return f"{call.argument} says {self.files.get(call.argument)!r}"
 
 
-@dataclass
-class People:
-    """Who is asked; here the questions lie in a queue."""
-
-    questions: asyncio.Queue[Question] = field(default_factory=asyncio.Queue)
-
-    async def ask(self, question: Question) -> None:
-        await self.questions.put(question)
-
-
 class Assistant(perdure.VirtualObject):
     """The key is the conversation; what is said in one is answered in order."""
 
-    def __init__(self, model: Model, tools: Tools, people: People) -> None:
+    def __init__(self, model: Model, tools: Tools, questions: asyncio.Queue[Question]) -> None:
         self.model = model
         self.tools = tools
-        self.people = people
+        self.questions = questions  # whoever reads them is the person who is asked
 
     @perdure.handler
     async def say(self, ctx: ObjectContext, text: str) -> str:
@@ -109,9 +99,12 @@ class Assistant(perdure.VirtualObject):
     async def _is_approved(self, ctx: ObjectContext, call: ToolCall) -> bool:
         answer = ctx.awakeable(bool)
         question = Question(f"{call.tool} {call.argument}?", answer.id)
-        await ctx.run("ask a person", self.people.ask, question)
+        await ctx.run("ask a person", self.questions.put, question)
         timeout = ctx.after(PATIENCE)
-        return False if await ctx.wait_first(answer, timeout) is timeout else await answer
+        if await ctx.wait_first(answer, timeout) is timeout:
+            answer.cancel()  # from here on an answer is refused
+            return False
+        return await answer
 
     @perdure.handler
     async def history(self, ctx: ObjectSharedContext) -> list[Message]:
@@ -119,8 +112,8 @@ class Assistant(perdure.VirtualObject):
         return await ctx.get("history", list[Message], [])
 
 
-people = People()
-services = [Assistant(Model(), Tools({"notes.txt": "buy tea"}), people)]
+questions: asyncio.Queue[Question] = asyncio.Queue()
+services = [Assistant(Model(), Tools({"notes.txt": "buy tea"}), questions)]
 
 
 async def main() -> None:
@@ -128,7 +121,7 @@ async def main() -> None:
         async with perdure.Engine(directory, services) as engine:
             print(await engine.call(Assistant.say, "look up notes.txt", key="c1"))
             answer = await engine.send(Assistant.say, "delete notes.txt", key="c1")
-            question = await people.questions.get()
+            question = await questions.get()
             print("a person is asked:", question.text)
             await engine.resolve_awakeable(question.answer_to, True)
             print(await answer.result())

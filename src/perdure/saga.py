@@ -53,8 +53,8 @@ class Saga:
         paused when that is exhausted. Given: exhausted, the compensation has failed.
 
     Attributes:
-      not_undone: Name and error of each compensation that failed. A ``TerminalError`` that leaves
-        the block has them in its metadata, too, as ``not_undone``.
+      not_undone: Name and error of each compensation that failed. If there are any, a terminal
+        error leaves the block as a plain ``TerminalError`` that has them, too, in its metadata.
     """
 
     def __init__(self, ctx: Context, *, undo_retry: RetryPolicy | None = None) -> None:
@@ -182,11 +182,13 @@ class Saga:
             cancelled = await self._compensate(undo) or cancelled
         if leaf is None:
             return
-        if self.not_undone:
-            failures = (f"{name}: {failure}" for name, failure in self.not_undone)
-            leaf.metadata["not_undone"] = "; ".join(failures)
         if cancelled is not None:
             raise cancelled from error
+        if self.not_undone:
+            # A new error: the handler may raise the same object in other invocations.
+            failures = "; ".join(f"{name}: {failure}" for name, failure in self.not_undone)
+            metadata = {**leaf.metadata, "not_undone": failures}
+            raise TerminalError(leaf.message, leaf.code, metadata) from error
 
     async def _compensate(self, undo: _Undo) -> asyncio.CancelledError | None:
         """Run one compensation to its end; the last cancellation that came meanwhile."""

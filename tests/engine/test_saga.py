@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import anyio
 import pytest
 from engine_support import QUICK, Place, quiet_log, run, until, until_idle, until_status
 from primitive_support import Body, Primitive
@@ -293,6 +294,61 @@ def test_a_time_limit_around_a_saga_undoes_it(place: Place) -> None:
     assert world.seen == ["a", "un-a"]
 
 
+def test_a_cancel_scope_of_anyio_around_a_saga_undoes_it(place: Place) -> None:
+    world = World("a")
+
+    async def body(ctx: WorkflowContext) -> str:
+        with anyio.move_on_after(0.01):
+            async with Saga(ctx) as saga:
+                await saga.step("b", world.act, "b", undo=world.undo)
+                await saga.step("a", world.act, "a", undo=world.undo)
+            return "booked"
+        return "too late"
+
+    async def main() -> None:
+        async with place.engine(Primitive(body)) as engine:
+            assert await (await started(engine)).result() == "too late"
+
+    run(main())
+    assert world.seen == ["b", "a", "un-a", "un-b"]
+
+
+def test_cancelled_while_an_action_is_out_of_attempts_it_undoes_that_too(place: Place) -> None:
+    quiet_log()
+    world = World()
+    world.broken["b"] = OSError("the net is down")
+
+    async def main() -> None:
+        async with place.engine(Primitive(world.trip()), default_retry=ONCE) as engine:
+            trip = await started(engine, *AFTER_ALL)
+            await until_status(engine, trip, Status.PAUSED)
+            await trip.cancel()
+            with pytest.raises(Cancelled):
+                await trip.result()
+
+    run(main())
+    assert world.seen == ["a", "b", "un-b", "un-a"]
+
+
+def test_a_saga_in_a_saga_is_undone_before_it(place: Place) -> None:
+    world = World()
+
+    async def body(ctx: WorkflowContext) -> None:
+        async with Saga(ctx) as outer:
+            await outer.step("a", world.act, "a", undo=world.undo)
+            async with Saga(ctx) as inner:
+                await inner.step("b", world.act, "b", undo=world.undo)
+                raise TerminalError("no")
+
+    async def main() -> None:
+        async with place.engine(Primitive(body)) as engine:
+            with pytest.raises(TerminalError, match="no"):
+                await (await started(engine)).result()
+
+    run(main())
+    assert world.seen == ["a", "b", "un-b", "un-a"]
+
+
 def test_actions_side_by_side_are_ended_before_any_is_undone(place: Place) -> None:
     world = World("a", "b")
     world.broken["c"] = TerminalError("full")
@@ -358,6 +414,7 @@ def test_a_compensation_that_fails_is_reported_and_the_others_follow(place: Plac
                 "seat": "12",
                 "not_undone": "undo b: hotel closed; undo a: gone",
             }
+            assert end.metadata == {"seat": "12"}
 
     run(main())
     assert world.seen == ["a", "b", "c", *UNDONE]

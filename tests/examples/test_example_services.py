@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from engine_support import ManualClock, Place, quiet_log, run, until, until_idle
 
-from agent_loop import Assistant, Message, Model, People, Reply, ToolCall, Tools
+from agent_loop import Assistant, Message, Model, Question, Reply, ToolCall, Tools
 from api_aggregation import CityGuide, CityReport, Web
 from perdure import TerminalError
 
@@ -66,7 +66,7 @@ def test_after_a_restart_only_what_has_not_answered_is_asked_again(place: Place)
 
 def test_what_is_said_is_remembered_in_its_conversation(place: Place) -> None:
     async def main() -> None:
-        assistant = Assistant(Model(), Tools(), People())
+        assistant = Assistant(Model(), Tools(), asyncio.Queue())
         async with place.engine(assistant) as engine:
             assert await engine.call(Assistant.say, "hello", key="1") == "You have said 1 things"
         async with place.engine(assistant) as engine:
@@ -83,10 +83,10 @@ def test_what_is_said_is_remembered_in_its_conversation(place: Place) -> None:
 
 def test_a_harmless_tool_is_used_at_once(place: Place) -> None:
     async def main() -> None:
-        people = People()
-        async with place.engine(Assistant(Model(), Tools({"a": "tea"}), people)) as engine:
+        questions: asyncio.Queue[Question] = asyncio.Queue()
+        async with place.engine(Assistant(Model(), Tools({"a": "tea"}), questions)) as engine:
             assert await engine.call(Assistant.say, "look up a", key="1") == "Done: a says 'tea'"
-            assert people.questions.empty()
+            assert questions.empty()
 
     run(main())
 
@@ -107,17 +107,17 @@ def test_a_dangerous_tool_waits_for_a_person_across_a_restart(place: Place, yes:
     tools, model = Tools({"a": "tea"}), CountedModel()
 
     async def main() -> None:
-        people = People()
-        async with place.engine(Assistant(model, tools, people)) as engine:
+        questions: asyncio.Queue[Question] = asyncio.Queue()
+        async with place.engine(Assistant(model, tools, questions)) as engine:
             answer = await engine.send(Assistant.say, "delete a", key="1")
-            question = await people.questions.get()
+            question = await questions.get()
             await until_idle(engine)
             assert tools.files == {"a": "tea"}
-        async with place.engine(Assistant(model, tools, people)) as engine:
+        async with place.engine(Assistant(model, tools, questions)) as engine:
             await engine.resolve_awakeable(question.answer_to, yes)
             text = await engine.attach(answer.id, returns=str)
             assert text == f"Done: {'a is deleted' if yes else 'nobody allows to delete a'}"
-            assert people.questions.empty()
+            assert questions.empty()
 
     run(main())
     assert tools.files == ({} if yes else {"a": "tea"})
@@ -128,10 +128,10 @@ def test_without_an_answer_the_tool_is_not_used(place: Place) -> None:
     clock, tools = ManualClock(), Tools({"a": "tea"})
 
     async def main() -> None:
-        people = People()
-        async with place.engine(Assistant(Model(), tools, people), clock=clock) as engine:
+        questions: asyncio.Queue[Question] = asyncio.Queue()
+        async with place.engine(Assistant(Model(), tools, questions), clock=clock) as engine:
             answer = await engine.send(Assistant.say, "delete a", key="1")
-            await people.questions.get()
+            await questions.get()
             await until_idle(engine)
             clock.advance(timedelta(hours=1))
             assert await answer.result() == "Done: nobody allows to delete a"
@@ -147,7 +147,7 @@ class Obsessed(Model):
 
 def test_a_model_that_never_answers_is_stopped(place: Place) -> None:
     async def main() -> None:
-        async with place.engine(Assistant(Obsessed(), Tools(), People())) as engine:
+        async with place.engine(Assistant(Obsessed(), Tools(), asyncio.Queue())) as engine:
             with pytest.raises(TerminalError, match="no answer after 5 turns"):
                 await engine.call(Assistant.say, "hello", key="1")
 
