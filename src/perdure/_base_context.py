@@ -211,7 +211,12 @@ class Context(Calling):
         returns: Any = None,
     ) -> Step[Any]:
         """The step that :meth:`run` issues, checked and not issued yet."""
-        check_step(name, fn)
+        _check_step_name(name)
+        if not callable(fn):
+            raise InvalidInput(
+                f"step {name!r}: {fn!r} is not callable; pass the function and its arguments: "
+                "ctx.run(name, function, argument, …)"
+            )
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise InvalidInput(f"step {name!r}: retry= takes a RetryPolicy, not {retry!r}")
         is_async, serde = step_traits(fn)
@@ -255,16 +260,6 @@ class Context(Calling):
 
 
 # -- small parts ------------------------------------------------------------------------------
-
-
-def check_step(name: str, fn: Callable[..., Any]) -> None:
-    """Refuse what is no name, or no function, of a step."""
-    _check_step_name(name)
-    if not callable(fn):
-        raise InvalidInput(
-            f"step {name!r}: {fn!r} is not callable; pass the function and its arguments: "
-            "ctx.run(name, function, argument, …)"
-        )
 
 
 @functools.lru_cache(maxsize=4096)

@@ -15,9 +15,9 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple, overload
 
-from perdure._base_context import Context, check_step
+from perdure._base_context import Context
 from perdure.errors import InvalidInput, TerminalError, terminal_leaf
-from perdure.futures import DurableFuture
+from perdure.futures import DurableFuture, Step
 from perdure.retry import RetryPolicy
 
 T = TypeVar("T")
@@ -27,12 +27,10 @@ _PREFIX = "undo "
 
 
 class _Undo(NamedTuple):
-    """A compensation, and the action that it is for, where the saga began that itself."""
+    """A compensation, to be issued, and the action it is for, where the saga began that itself."""
 
-    name: str
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    action: DurableFuture[Any] | None = None
+    step: Step[Any]
+    action: Step[Any] | None = None
 
 
 class Saga:
@@ -131,9 +129,9 @@ class Saga:
         is made outside a name beforehand, ``ctx.uuid4()`` for one, and pass that. *name* has at
         most 91 bytes; the compensation is called ``undo`` and that.
         """
-        noted = self._note(_PREFIX + name if isinstance(name, str) else name, undo, args)
+        step = self._prepare(_PREFIX + name if isinstance(name, str) else name, undo, args)
         action = self._ctx._make_step(name, fn, args, retry, timeout, returns)
-        self._undos.append(noted._replace(action=action))
+        self._undos.append(_Undo(step, action))
         action.issue()
         return action
 
@@ -143,17 +141,17 @@ class Saga:
         Args:
           name: Of the compensation; 1 to 96 bytes of UTF-8.
         """
-        self._undos.append(self._note(name, undo, args))
+        self._undos.append(_Undo(self._prepare(name, undo, args)))
 
-    def _note(self, name: str, undo: Callable[..., Any], args: tuple[Any, ...]) -> _Undo:
-        check_step(name, undo)  # now: undoing, it would be too late
+    def _prepare(self, name: str, undo: Callable[..., Any], args: tuple[Any, ...]) -> Step[Any]:
+        """A compensation. What is wrong with it shows now: undoing, it would be too late."""
         if not self._is_open:
             when = "has ended" if self._is_open is False else "has not begun"
             raise InvalidInput(
                 f"saga: {name!r} is outside its block, which {when}; use it inside "
                 "`async with Saga(ctx) as saga:`"
             )
-        return _Undo(name, undo, args)
+        return self._ctx._make_step(name, undo, args, self._undo_retry)
 
     # -- undoing ----------------------------------------------------------------------------
 
@@ -179,7 +177,7 @@ class Saga:
                 undo.action.cancel()  # of a gather, say: it must not overtake its compensation
         cancelled: asyncio.CancelledError | None = None
         for undo in reversed(self._undos):
-            cancelled = await self._compensate(undo) or cancelled
+            cancelled = await self._compensate(undo.step) or cancelled
         if leaf is None:
             return
         if cancelled is not None:
@@ -190,10 +188,9 @@ class Saga:
             metadata = {**leaf.metadata, "not_undone": failures}
             raise TerminalError(leaf.message, leaf.code, metadata) from error
 
-    async def _compensate(self, undo: _Undo) -> asyncio.CancelledError | None:
+    async def _compensate(self, step: Step[Any]) -> asyncio.CancelledError | None:
         """Run one compensation to its end; the last cancellation that came meanwhile."""
         cancelled: asyncio.CancelledError | None = None
-        step = self._ctx._make_step(undo.name, undo.function, undo.args, self._undo_retry)
         step.issue()
         while not step.done():
             try:
@@ -203,8 +200,8 @@ class Saga:
         try:
             step.result()
         except TerminalError as failure:
-            self.not_undone.append((undo.name, failure))
-            self._ctx.log.error("saga: %r failed, its action is not undone: %s", undo.name, failure)
+            self.not_undone.append((step.name, failure))
+            self._ctx.log.error("saga: %r failed, its action is not undone: %s", step.name, failure)
         return cancelled
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator
 from typing import Any
 
 import anyio
@@ -528,6 +529,10 @@ def test_the_journal_names_the_lines_of_the_handler(resident_place: Place) -> No
     run(main())
 
 
+def returns_a_generator() -> Generator[int]:
+    yield 1
+
+
 async def refused(ctx: WorkflowContext, misuse: str) -> None:
     saga = Saga(ctx)
     step: Any = saga.step
@@ -551,6 +556,8 @@ async def refused(ctx: WorkflowContext, misuse: str) -> None:
                 step("act", None, undo=print)
             case "no compensation":
                 step("act", print, undo=None)
+            case "no type":
+                step("act", print, undo=returns_a_generator)
             case "no name":
                 step(None, print, undo=print)
             case "empty name":
@@ -569,6 +576,7 @@ MISUSES = {
     "after its end": "'undo act' is outside its block, which has ended",
     "no function": "step 'act': None is not callable",
     "no compensation": "step 'undo act': None is not callable",
+    "no type": "Generator",
     "no name": "name",
     "empty name": "name",
     "long name": "97 bytes",
