@@ -63,6 +63,7 @@ from perdure.futures import (
     Timer,
 )
 from perdure.retry import RetryPolicy
+from perdure.saga import Saga
 from perdure.service import Service, VirtualObject, Workflow, handler
 
 __all__ = [
@@ -107,6 +108,7 @@ __all__ = [
     "Request",
     "RetryPolicy",
     "RetryableError",
+    "Saga",
     "Service",
     "SignalDeclaration",
     "StateDeclaration",

@@ -206,6 +206,20 @@ class Context(Calling):
           timeout: Seconds or timedelta that bound one attempt; in a thread, it runs on unheard.
           returns: Type of the result; wins over the annotation of *fn*. Neither: plain builtins.
         """
+        step = self._make_step(name, fn, args, retry, timeout, returns)
+        step.issue(sys._getframe(1))
+        return step
+
+    def _make_step(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        retry: RetryPolicy | None = None,
+        timeout: timedelta | float | None = None,
+        returns: Any = None,
+    ) -> Step[Any]:
+        """The step that :meth:`run` issues, checked and not issued yet."""
         _check_step_name(name)
         if not callable(fn):
             raise InvalidInput(
@@ -222,9 +236,7 @@ class Context(Calling):
             options = _ASYNC if is_async else _SYNC
         else:
             options = StepOptions(is_async, retry, timeout_s)
-        step: Step[Any] = Step(self._machine, Kind.RUN, name, serde, fn, args, options)
-        step.issue(sys._getframe(1))
-        return step
+        return Step(self._machine, Kind.RUN, name, serde, fn, args, options)
 
     # -- timers and races -------------------------------------------------------------------
 

@@ -33,6 +33,8 @@ __all__ = [
 
 T = TypeVar("T")
 D = TypeVar("D")
+# What may be empty: `[]` has no type of its own, and takes that of the state it stands in for.
+C = TypeVar("C", bound=list[Any] | dict[Any, Any] | set[Any] | frozenset[Any])
 
 
 class _KeyedContext(Context):
@@ -47,6 +49,8 @@ class _KeyedContext(Context):
     async def get(self, name: StateWithDefault[T]) -> T: ...
     @overload
     async def get(self, name: StateDeclaration[T]) -> T | None: ...
+    @overload
+    async def get(self, name: str, type: type[C], default: C) -> C: ...
     @overload
     async def get(self, name: str, type: type[T], default: D) -> T | D: ...
     @overload

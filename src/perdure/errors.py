@@ -224,3 +224,11 @@ class DataDirectoryInUse(StoreError):
 
 class InternalError(PerdureError):
     """A defect in perdure, to be reported with its traceback; or a journal of a newer release."""
+
+
+def terminal_leaf(error: BaseException | None) -> TerminalError | None:
+    """The terminal error that *error* is, or the first of a group in which all are terminal."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error if isinstance(error, TerminalError) else None
+    leaves = [terminal_leaf(inner) for inner in error.exceptions]
+    return None if None in leaves else leaves[0]

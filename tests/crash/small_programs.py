@@ -60,6 +60,43 @@ async def steps(path: str, life: int, die_in: str, in_thread: bool, max_resident
         note("result", value=await engine.submit(Order.run, in_thread, key="key"))
 
 
+# -- sagas --------------------------------------------------------------------------------------
+
+
+class Trip(perdure.Workflow):
+    """Two bookings and no car: all is undone; killed in the action or compensation it is told."""
+
+    def __init__(self, life: int, die_in: str) -> None:
+        self._life = life
+        self._die_in = die_in
+
+    async def run(self, ctx: WorkflowContext) -> None:
+        async with perdure.Saga(ctx) as saga:
+            for what in ("flight", "hotel", "car"):
+                await saga.step(f"book {what}", self.book, what, undo=self.cancel)
+
+    async def book(self, what: str) -> None:
+        self._effect(f"book {what}")
+        if what == "car":
+            raise perdure.TerminalError("no car left")
+
+    async def cancel(self, what: str) -> None:
+        self._effect(f"cancel {what}")
+
+    def _effect(self, step: str) -> None:
+        note("ran", step=step, life=self._life)
+        if self._die_in == step:
+            die()
+
+
+async def saga(path: str, life: int, die_in: str, max_resident: int) -> None:
+    async with perdure.Engine(path, [Trip(life, die_in)], max_resident=max_resident) as engine:
+        try:
+            await engine.submit(Trip.run, key="key")
+        except perdure.TerminalError as error:
+            note("failed", error=str(error))
+
+
 # -- timers -------------------------------------------------------------------------------------
 
 
@@ -207,6 +244,7 @@ async def owner(path: str) -> None:
 
 PROGRAMS: dict[str, Callable[..., Any]] = {
     "steps": steps,
+    "saga": saga,
     "timers": timers,
     "begin_purges": begin_purges,
     "purges": purges,

@@ -132,3 +132,36 @@ def test_kill_ends_an_invocation_whose_replay_fails_and_leaves_no_row_of_it(plac
             assert not scheduler_of(engine).running.any()
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("retry", "follows"),
+    [
+        (None, "it is paused: mend the cause, then resume it"),
+        (QUICK, "the step has failed for good, and its handler goes on"),
+    ],
+    ids=["policy of the handler", "policy of the step"],
+)
+def test_the_log_says_what_follows_each_attempt(
+    resident_place: Place,
+    caplog: pytest.LogCaptureFixture,
+    retry: RetryPolicy | None,
+    follows: str,
+) -> None:
+    caplog.set_level("WARNING", "perdure")
+
+    async def fail() -> None:
+        raise ValueError("on purpose")
+
+    async def act(ctx: WorkflowContext) -> None:
+        await ctx.run("fail", fail, retry=retry)
+
+    async def main() -> None:
+        async with resident_place.engine(Primitive(act)) as engine:
+            await engine.send(Primitive.run, key="k")
+            await until(lambda: len(caplog.records) == QUICK.max_attempts)
+
+    run(main())
+    *retried, last = [record.message for record in caplog.records]
+    assert all("failed: ValueError: on purpose; next in 0.00 s" in text for text in retried)
+    assert last.endswith(f"step 'fail', attempt 3 failed: ValueError: on purpose; {follows}")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, assert_type
 
-from perdure import DurableFuture, DurablePromise, WorkflowContext
+from perdure import DurableFuture, DurablePromise, Saga, WorkflowContext
 from perdure.futures import PendingType
 
 if TYPE_CHECKING:
@@ -50,9 +50,22 @@ if TYPE_CHECKING:
         assert_type(await ctx.get("n", int), int | None)
         assert_type(await ctx.get("n", int, 0), int)
         assert_type(await ctx.get("n", int, ""), int | str)
+        names = await ctx.get("names", list[str], [])
+        assert_type(names, list[str])
+        ages = await ctx.get("ages", dict[str, int], {})
+        assert_type(ages, dict[str, int])
         assert_type(await ctx.get("n"), Any)
         assert_type(await ctx.get("n", default=0), Any)
         _either: int | None = await ctx.get("n", int | None, 0)
+
+    async def steps_of_a_saga_have_the_type_of_their_action(ctx: WorkflowContext) -> None:
+        async with Saga(ctx) as saga:
+            assert_type(saga.step("count", count, "a", undo=print), DurableFuture[int])
+            assert_type(await saga.step("fetch", fetch, "http://a", undo=print), bytes)
+            assert_type(saga.step("b", count, "a", undo=print, returns=bool), DurableFuture[bool])
+            _either: Any = saga.step("either", count, "a", undo=print, returns=int | None)
+            saga.step("wrong", count, 3, undo=print)  # type: ignore[arg-type]
+            saga.add("count", count, "a")
 
     async def futures_are_awaitable_in_all_of_asyncio(ctx: WorkflowContext) -> None:
         step, timer = ctx.run("count", count, "a"), ctx.after(1)

@@ -64,6 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_calling": VALUES | {"_absent", "_core", "_declarations", "futures"},
     "_base_context": VALUES | {"_calling", "_core", "_step_traits", "futures"},
     "context": VALUES | {"_base_context", "_declarations", "futures"},
+    "saga": VALUES | {"_base_context", "futures"},
     "_signatures": VALUES | {"_place", "context"},
     "_definitions": VALUES | {"_declarations", "_place", "_signatures"},
     "_declare": VALUES | {"_declarations", "_definitions", "_place", "_signatures"},
@@ -79,7 +80,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": VALUES
     | DECLARING
     | {"_binding", "_inspecting", "_invoking", "_operating", "_options", "_runtime", "_store"},
-    "__init__": VALUES | DECLARING | {"_declarations", "_handles", "_runtime", "engine"},
+    "__init__": VALUES | DECLARING | {"_declarations", "_handles", "_runtime", "engine", "saga"},
 }
 # The codec is pure: bytes in, entries out. Of the extension, it is all that leaves the store.
 CODEC = {"decode_entries", "encode_entries"}

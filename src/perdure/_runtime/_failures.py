@@ -31,6 +31,11 @@ logger = logging.getLogger("perdure")
 _NEVER_RETRIED = (NondeterminismError, HandlerStalled, InternalError, StoreCorrupt)
 """Failures that another attempt would meet again: the invocation pauses at once."""
 
+# What follows the last attempt, for the log.
+_KILLED = "it is killed"
+_PAUSED = "it is paused: mend the cause, then resume it"
+_FAILED = "the step has failed for good, and its handler goes on"
+
 
 class Failures:
     """Applies retry policies, for the scheduler."""
@@ -55,7 +60,8 @@ class Failures:
         killed = (
             not retried and policy.on_exhausted == "kill" and not isinstance(error, _NEVER_RETRIED)
         )
-        self._log(instance.text_id, "attempt", backoff, error, retried, killed)
+        over = None if retried else _KILLED if killed else _PAUSED
+        self._log(instance.text_id, "attempt", backoff, error, over)
         scheduler.setbacks.attempt_failed(instance, delivery, backoff, pause=not retried)
         instance.last_unit = scheduler.store.seal()
         scheduler.accepted(instance)
@@ -78,7 +84,10 @@ class Failures:
         backoff = self._next(before, policy, error)
         exhausted = self._exhausted(policy, backoff) and not running.interrupted
         what = f"step {step.name!r}"
-        self._log(running.text_id, what, backoff, error, not exhausted, False)
+        over = None
+        if exhausted:
+            over = _PAUSED if step.options.retry is None else _FAILED
+        self._log(running.text_id, what, backoff, error, over)
         if not exhausted:
             scheduler.setbacks.step_failed(
                 running.invocation_id,
@@ -130,20 +139,18 @@ class Failures:
         what: str,
         backoff: Backoff,
         error: BaseException,
-        retried: bool,
-        killed: bool,
+        over: str | None,
     ) -> None:
-        if retried:
+        """Say what failed, and *over*: what follows if that was the last attempt."""
+        if over is None:
             delay_s = (backoff.due_ms - self._scheduler.clock.now_ms()) / 1000
-            then = f"next in {max(delay_s, 0):.1f} s"
-        else:
-            then = "it is killed" if killed else "it is paused: mend the cause, then resume it"
+            over = f"next in {max(delay_s, 0):.2f} s"
         logger.warning(
             "%s: %s, attempt %d failed: %s; %s",
             text_id,
             what,
             backoff.attempts,
             backoff.failure,
-            then,
+            over,
             exc_info=error,
         )

@@ -25,7 +25,7 @@ from perdure.context import (
     WorkflowContext,
     WorkflowSharedContext,
 )
-from perdure.errors import Cancelled, TerminalError
+from perdure.errors import Cancelled, TerminalError, terminal_leaf
 from perdure.serde import UNTYPED, encode_failure, serde_for
 from perdure.service import HandlerKind
 
@@ -96,20 +96,10 @@ async def _run_handler(instance: Instance, binder: Binder, machine: Machine) -> 
     except BaseExceptionGroup as group:
         # A TaskGroup wraps what its tasks raise. Nothing but terminal errors inside: retrying
         # would meet the same recorded failures again.
-        leaf = _terminal_leaf(group)
+        leaf = terminal_leaf(group)
         if leaf is None:
             raise
         return encode_failure(leaf), True
-
-
-def _terminal_leaf(group: BaseExceptionGroup[Any]) -> TerminalError | None:
-    first: TerminalError | None = None
-    for error in group.exceptions:
-        found = _terminal_leaf(error) if isinstance(error, BaseExceptionGroup) else error
-        if not isinstance(found, TerminalError):
-            return None
-        first = first or found
-    return first
 
 
 class _KeyReads:
