@@ -3,33 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import functools
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, overload
 
-from perdure._binding import bind_key
-from perdure._calling import awakeable_is_over
-from perdure._declarations import PromiseDeclaration, SignalDeclaration, name_and_serde
 from perdure._handles import Accepted, InvocationHandle
-from perdure._ids import InvocationId, format_id, parse_awakeable, parse_id
-from perdure._limits import check_name
+from perdure._ids import InvocationId, parse_id
 from perdure._opened import Opened
-from perdure._promises import complete, find_promise
 from perdure._runtime._cleaner import purge_now
-from perdure._runtime._keyed import encode_state, replace_state
+from perdure._runtime._filter import InvocationFilter
+from perdure._runtime._listing import list_invocations, read_cursor
 from perdure._runtime._scheduler import Scheduler
 from perdure._runtime._status import Status, status_of
-from perdure.errors import Conflict, InvalidInput, NotFound, PerdureError, TerminalError
-from perdure.futures import failure_of
-from perdure.serde import UNTYPED, encode_failure, serde_for
+from perdure.errors import Conflict, InvalidInput, NotFound, PerdureError
 from perdure.service import HandlerKind
 
 T = TypeVar("T")
 
 
-class Operating(Opened):
-    """What operators, and the world outside, do to invocations."""
+_AT_A_TIME = 256
+"""Of those that a filter means: they share their commits."""
 
-    async def cancel(self, invocation_id: str) -> bool:
+UNFINISHED = tuple(status for status in Status if status is not Status.COMPLETED)
+
+
+class Operating(Opened):
+    """What operators do to invocations: to one, by its id, or to all that a filter means.
+
+    By a filter, each verb takes those it applies to, accepted before the call, and returns for how
+    many it did anything. They are taken one after the other: it is not one event.
+    """
+
+    @overload
+    async def cancel(self, which: str) -> bool: ...
+    @overload
+    async def cancel(self, which: InvocationFilter) -> int: ...
+
+    async def cancel(self, which: str | InvocationFilter) -> bool | int:
         """Ask an invocation to end; False if it has ended before.
 
         It gets ``asyncio.CancelledError`` at its next await, after its outstanding calls were
@@ -40,9 +50,19 @@ class Operating(Opened):
         Raises:
           NotFound: There is none with this id.
         """
+        if isinstance(which, InvocationFilter):
+            return await self._each_of(which, UNFINISHED, self._cancel)
+        return await self._cancel(which)
+
+    async def _cancel(self, invocation_id: str) -> bool:
         return await self._results.cancel(parse_id(invocation_id))
 
-    async def kill(self, invocation_id: str) -> bool:
+    @overload
+    async def kill(self, which: str) -> bool: ...
+    @overload
+    async def kill(self, which: InvocationFilter) -> int: ...
+
+    async def kill(self, which: str | InvocationFilter) -> bool | int:
         """End an invocation and all it has called and waits for, at once; False if it has ended.
 
         Nothing of it runs again, no clean-up either; its key is free. Who waits gets ``Killed``.
@@ -50,6 +70,11 @@ class Operating(Opened):
         Raises:
           NotFound: There is none with this id.
         """
+        if isinstance(which, InvocationFilter):
+            return await self._each_of(which, UNFINISHED, self._kill)
+        return await self._kill(which)
+
+    async def _kill(self, invocation_id: str) -> bool:
         scheduler, raw = self._open_scheduler(), parse_id(invocation_id)
         try:
             if not _is_unfinished(scheduler, raw):
@@ -61,7 +86,12 @@ class Operating(Opened):
         finally:
             await scheduler.answers.committed()
 
-    async def pause(self, invocation_id: str) -> bool:
+    @overload
+    async def pause(self, which: str) -> bool: ...
+    @overload
+    async def pause(self, which: InvocationFilter) -> int: ...
+
+    async def pause(self, which: str | InvocationFilter) -> bool | int:
         """Have an invocation told nothing until :meth:`resume`; False if it has ended or is paused.
 
         Steps that run go on, and their results wait for it.
@@ -70,6 +100,11 @@ class Operating(Opened):
           Conflict: It has not begun.
           NotFound: There is none with this id.
         """
+        if isinstance(which, InvocationFilter):
+            return await self._each_of(which, UNFINISHED, self._pause)
+        return await self._pause(which)
+
+    async def _pause(self, invocation_id: str) -> bool:
         scheduler, raw = self._open_scheduler(), parse_id(invocation_id)
         try:
             if not _is_unfinished(scheduler, raw):
@@ -88,106 +123,30 @@ class Operating(Opened):
         finally:
             await scheduler.answers.committed()
 
-    async def resume(self, invocation_id: str) -> bool:
+    @overload
+    async def resume(self, which: str) -> bool: ...
+    @overload
+    async def resume(self, which: InvocationFilter) -> int: ...
+
+    async def resume(self, which: str | InvocationFilter) -> bool | int:
         """Let a paused invocation go on, with a fresh count of attempts; False if it is not paused.
 
         Raises:
           NotFound: There is none with this id.
         """
+        if isinstance(which, InvocationFilter):
+            return await self._each_of(which, (Status.PAUSED,), self._resume)
+        return await self._resume(which)
+
+    async def _resume(self, invocation_id: str) -> bool:
         return await self._results.resume(parse_id(invocation_id))
 
-    async def set_state(self, service: type | str, key: str, state: Mapping[str, Any]) -> None:
-        """Replace the whole state of a key: names that *state* does not have are cleared.
-
-        Only while no handler may write it: a workflow's ``run`` has not begun or has completed,
-        no exclusive handler of an object has the key. Returns when it is durable.
-
-        Args:
-          service: The class of a workflow or an object, or its name.
-          key: The key.
-          state: Values by name, encoded as ``ctx.set`` does; empty: clear all.
-
-        Raises:
-          Conflict: An unfinished invocation may write this state.
-          InvalidInput: It is no service with keys, *key* is no key, or a name or a value of
-            *state* can not be stored.
-          NotFound: The service is not registered here.
-        """
-        scheduler = self._open_scheduler()
-        definition, key = bind_key(self._services, service, key)
-        rows = encode_state(state)
-        await scheduler.room()
-        try:
-            replace_state(scheduler, definition, key, rows)
-        finally:
-            await scheduler.answers.committed()
-
     @overload
-    async def resolve(self, promise: PromiseDeclaration[T], value: T, *, key: str) -> None: ...
+    async def purge(self, which: str) -> None: ...
     @overload
-    async def resolve(self, promise: str, value: Any, *, key: str) -> None: ...
+    async def purge(self, which: InvocationFilter) -> int: ...
 
-    async def resolve(self, promise: Any, value: Any, *, key: str | None = None) -> None:
-        """Complete a promise of a workflow's key with *value*, before ``run`` starts or after.
-
-        Args:
-          promise: ``Approval.approval``, declared with :func:`perdure.promise`, or the text
-            ``"Approval.approval"``.
-          value: Checked against the declared type; without a declaration, plain builtins.
-          key: Of the workflow.
-
-        Raises:
-          AlreadyCompleted: It was resolved or rejected before.
-          InvalidInput: *promise* or *key* can be none, or *value* is not of its type.
-          NotFound: No such service here.
-          StoreBroken, StoreClosed: As for :meth:`call`.
-        """
-        self._open_scheduler()
-        target = find_promise(self._services, promise, key)
-        payload = target.serde.encode(value, f"value of promise {target.name!r}")
-        await complete(self._open_scheduler(), target, payload, failed=False)
-
-    @overload
-    async def reject(
-        self,
-        promise: PromiseDeclaration[Any],
-        reason: str | TerminalError,
-        *,
-        key: str,
-        code: int = 500,
-    ) -> None: ...
-    @overload
-    async def reject(
-        self, promise: str, reason: str | TerminalError, *, key: str, code: int = 500
-    ) -> None: ...
-
-    async def reject(
-        self,
-        promise: Any,
-        reason: str | TerminalError,
-        *,
-        key: str | None = None,
-        code: int = 500,
-    ) -> None:
-        """Fail who waits for a promise of a workflow's key with ``TerminalError(reason, code)``.
-
-        Args:
-          promise: As for :meth:`resolve`.
-          reason: A text, or the error itself, which has a code of its own.
-          key: Of the workflow.
-          code: An HTTP status.
-
-        Raises:
-          AlreadyCompleted: It was resolved or rejected before.
-          InvalidInput: *promise*, *reason*, *key* or *code* can be none.
-          NotFound, StoreBroken, StoreClosed: As for :meth:`resolve`.
-        """
-        self._open_scheduler()
-        target = find_promise(self._services, promise, key)
-        payload = encode_failure(failure_of(reason, code))
-        await complete(self._open_scheduler(), target, payload, failed=True)
-
-    async def purge(self, invocation_id: str) -> None:
+    async def purge(self, which: str | InvocationFilter) -> int | None:
         """Remove what is kept of a completed invocation now, and not when its time comes.
 
         Of a workflow's ``run`` that is also state and promises of its key, which is free then: a
@@ -198,9 +157,22 @@ class Operating(Opened):
           Conflict: It has not completed; the text says how it stands.
           NotFound: There is none with this id, or it is not kept any more.
         """
+        if isinstance(which, InvocationFilter):
+            return await self._each_of(which, (Status.COMPLETED,), self._purge)
+        await self._purge(which)
+        return None
+
+    async def _purge(self, invocation_id: str) -> None:
         await purge_now(self._open_scheduler(), parse_id(invocation_id))
 
-    async def restart(self, invocation_id: str, *, from_entry: int = 0) -> InvocationHandle[Any]:
+    @overload
+    async def restart(self, which: str, *, from_entry: int = 0) -> InvocationHandle[Any]: ...
+    @overload
+    async def restart(self, which: InvocationFilter) -> int: ...
+
+    async def restart(
+        self, which: str | InvocationFilter, *, from_entry: int = 0
+    ) -> InvocationHandle[Any] | int:
         """Begin a completed invocation anew, as another one; the handle is of that.
 
         It has the same handler, key, argument and headers, and no idempotency key.
@@ -215,6 +187,13 @@ class Operating(Opened):
           InvalidInput: The journal has no such entry, or is not kept.
           NotFound: There is none with this id, or it is not kept.
         """
+        if isinstance(which, InvocationFilter):
+            if from_entry:
+                raise InvalidInput("from_entry is an entry of one journal; give the id of one")
+            return await self._each_of(which, (Status.COMPLETED,), self._restart)
+        return await self._restart(which, from_entry)
+
+    async def _restart(self, invocation_id: str, from_entry: int = 0) -> InvocationHandle[Any]:
         scheduler, raw = self._open_scheduler(), parse_id(invocation_id)
         if type(from_entry) is not int or from_entry < 0:
             raise InvalidInput(f"from_entry: expected a whole number from 0, got {from_entry!r}")
@@ -244,77 +223,40 @@ class Operating(Opened):
         serde = self._results.serde_of_existing(new_id, definition, None)
         return InvocationHandle(self._results, InvocationId(new_id), Accepted.NEW, serde)
 
-    # -- what a handler waits for ---------------------------------------------------------------
+    async def _each_of(
+        self,
+        filter: InvocationFilter,
+        statuses: tuple[Status, ...],
+        act: Callable[[str], Awaitable[object]],
+    ) -> int:
+        """Call *act* with the id of each that *filter* means; for how many it did anything."""
+        now_ms = self._open_scheduler().clock.now_ms()
+        wanted = filter.wanted_before(now_ms, statuses)
+        done = 0
+        cursor: str | None = None
+        while True:
+            page = await self._results.look(
+                functools.partial(
+                    list_invocations,
+                    wanted=wanted,
+                    limit=_AT_A_TIME,
+                    after=read_cursor(wanted, cursor),
+                )
+            )
+            outcomes = await asyncio.gather(*(_unless_moot(act, each.id) for each in page.items))
+            done += sum(outcomes)
+            cursor = page.cursor
+            if cursor is None:
+                return done
 
-    @overload
-    async def signal(self, invocation_id: str, name: SignalDeclaration[T], value: T) -> None: ...
-    @overload
-    async def signal(self, invocation_id: str, name: str, value: Any) -> None: ...
 
-    async def signal(
-        self, invocation_id: str, name: str | SignalDeclaration[Any], value: Any
-    ) -> None:
-        """Give an invocation the message *name*; kept for it where it does not wait yet.
-
-        *name* may be a declaration of its class; then *value* is checked against its type.
-
-        Raises:
-          Conflict: It has ended.
-          InvalidInput: *value* can not be stored, or *name* is another class's.
-          NotFound: There is none with this id.
-        """
-        scheduler, raw = self._open_scheduler(), parse_id(invocation_id)
-        service = _service_of(scheduler, raw, name)
-        declared, serde = name_and_serde(name, UNTYPED, SignalDeclaration, service)
-        check_name(declared, "signal name")
-        payload = serde.encode(value, f"value of signal {declared!r}")
-        await scheduler.room()
-        try:
-            if not _is_unfinished(scheduler, raw):
-                raise Conflict(f"{format_id(raw)} has completed: it gets no signals any more")
-            scheduler.interventions.signal(raw, declared, payload)
-        finally:
-            await scheduler.answers.committed()
-
-    async def resolve_awakeable(self, awakeable_id: str, value: Any = None) -> None:
-        """Complete an awakeable with *value*.
-
-        Raises:
-          AlreadyCompleted: It was completed before, or nobody waits for it any more.
-          InvalidInput: *awakeable_id* is none, or *value* can not be stored.
-        """
-        payload = serde_for(UNTYPED).encode(value, f"value of awakeable {awakeable_id}")
-        await self._complete_awakeable(awakeable_id, payload, failed=False)
-
-    async def reject_awakeable(
-        self, awakeable_id: str, reason: str | TerminalError, code: int = 500
-    ) -> None:
-        """Fail who waits for an awakeable with ``TerminalError(reason, code)``.
-
-        Raises:
-          AlreadyCompleted, InvalidInput: As :meth:`resolve_awakeable`.
-        """
-        payload = encode_failure(failure_of(reason, code))
-        await self._complete_awakeable(awakeable_id, payload, failed=True)
-
-    async def _complete_awakeable(self, awakeable_id: str, payload: bytes, *, failed: bool) -> None:
-        scheduler = self._open_scheduler()
-        parse_awakeable(awakeable_id)
-        await scheduler.room()
-        completed = scheduler.interventions.complete_awakeable(awakeable_id, payload, failed)
-        await scheduler.answers.committed()
-        if not completed:
-            raise awakeable_is_over(awakeable_id)
+async def _unless_moot(act: Callable[[str], Awaitable[object]], invocation_id: str) -> bool:
+    """Whether *act* did anything; what has ended, begun or gone since it was listed is left out."""
+    try:
+        return await act(invocation_id) is not False
+    except (Conflict, NotFound):
+        return False
 
 
 def _is_unfinished(scheduler: Scheduler, invocation_id: InvocationId) -> bool:
     return scheduler.output(invocation_id) is None
-
-
-def _service_of(scheduler: Scheduler, invocation_id: InvocationId, name: object) -> type:
-    """The class of an invocation's service; of one not served here, that of the declaration."""
-    resident = scheduler.residents.by_id.get(invocation_id)
-    record = scheduler.answers.record(invocation_id) if resident is None else resident.record
-    if record is not None and scheduler.registry.is_registered(record):
-        return type(scheduler.registry.handler_and_instance(record)[1])
-    return getattr(name, "owner", None) or object

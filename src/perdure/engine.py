@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from perdure._binding import register
+from perdure._completing import Completing
 from perdure._ids import InvocationIdGenerator
 from perdure._inspecting import Inspecting
 from perdure._invoking import Invoking
@@ -26,7 +27,7 @@ from perdure.retry import DEFAULT_RETRY, RetryPolicy
 logger = logging.getLogger("perdure")
 
 
-class Engine(Invoking, Operating, Inspecting):
+class Engine(Invoking, Completing, Operating, Inspecting):
     """The embedded engine: one process, one directory, the services given.
 
     Use it as ``async with perdure.Engine("./data", [Service()]) as engine``. Leaving the block

@@ -212,7 +212,8 @@ def test_a_purge_right_at_completion_leaves_nothing(place: Place) -> None:
             async def purge(handle: Any) -> None:
                 while True:  # as soon as it is possible: the last chunk may not be on the disk
                     try:
-                        return await engine.purge(handle.id)
+                        await engine.purge(handle.id)
+                        return
                     except Conflict:
                         await asyncio.sleep(0)
 

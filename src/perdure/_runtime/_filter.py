@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Iterable
@@ -111,6 +112,14 @@ class InvocationFilter:
             else _time_ms(self.created_after, "created_after"),
         )
         object.__setattr__(self, "_wanted", wanted)
+
+    def wanted_before(self, now_ms: int, statuses: Iterable[Status]) -> Wanted:
+        """Of those accepted up to now; at one of *statuses*, unless the filter says otherwise."""
+        return dataclasses.replace(
+            self._wanted,
+            statuses=self._wanted.statuses or frozenset(statuses),
+            before_ms=min(self._wanted.before_ms, now_ms + 1),
+        )
 
     @property
     def wanted(self) -> Wanted:
