@@ -33,6 +33,7 @@ class KeyView:
 
     __slots__ = (
         "_awakeable_writes",
+        "_awakeables",
         "_begun",
         "_promise_writes",
         "_reads",
@@ -47,6 +48,7 @@ class KeyView:
         self._promise_writes: dict[str, tuple[bytes, bool]] = {}
         self._begun: dict[tuple[str, str | None], bytes] = {}
         self._awakeable_writes: set[str] = set()
+        self._awakeables: set[str] = set()  # made in this activation
 
     def forget(self) -> None:
         """What was written so far is in the store from here on."""
@@ -55,6 +57,7 @@ class KeyView:
         self._promise_writes.clear()
         self._begun.clear()
         self._awakeable_writes.clear()
+        self._awakeables.clear()
 
     def set_state(self, name: str, payload: bytes | None) -> None:
         """None: cleared."""
@@ -101,8 +104,13 @@ class KeyView:
         begun = self._begun.get((outgoing.target, outgoing.idempotency_key))
         return begun or self._reads.existing(outgoing)
 
+    def make_awakeable(self, name: str) -> None:
+        self._awakeables.add(name)
+
     def complete_awakeable(self, name: str) -> None:
         self._awakeable_writes.add(name)
 
     def awakeable_waits(self, name: str) -> bool:
-        return name not in self._awakeable_writes and self._reads.awakeable_waits(name)
+        if name in self._awakeable_writes:
+            return False
+        return name in self._awakeables or self._reads.awakeable_waits(name)

@@ -3,11 +3,13 @@
 Exclusive handlers of one key run one at a time. The first of a key's line has the key. A line is
 read from the store when somebody asks for it, and forgotten where the store has all there is to
 know. An invocation that is in memory only has its place too, and no row until it is written.
+Those with rows stand before those without: a crash must leave the key with the first that is left.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import NamedTuple
 
 from perdure._runtime._layout import u64
@@ -21,67 +23,82 @@ class Place(NamedTuple):
     invocation_id: bytes
 
 
+class Line:
+    """The line of one key: its places in order, and how many of the first ones have rows."""
+
+    __slots__ = ("places", "written")
+
+    def __init__(self, places: deque[Place]) -> None:
+        self.places = places
+        self.written = len(places)
+
+
 class Inboxes:
     """Owner of the lines and of the database ``inbox``."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._lines: dict[bytes, deque[Place]] = {}
+        self._lines: dict[bytes, Line] = {}
 
     def join(self, group: bytes, invocation_id: bytes) -> bool:
         """Queue for the key; True if it is free, and so the invocation has it now."""
+        line = self._lines[group] = self._line(group)
+        line.places.append(Place(self._store.next_arrival(), invocation_id))
+        return len(line.places) == 1
+
+    def unwritten(self, group: bytes, invocation_id: bytes) -> list[bytes]:
+        """Who has no row and stands before *invocation_id*, which has none either."""
         line = self._line(group)
-        line.append(Place(self._store.next_arrival(), invocation_id))
-        self._lines[group] = line
-        return len(line) == 1
+        before: list[bytes] = []
+        for place in islice(line.places, line.written, None):
+            if place.invocation_id == invocation_id:
+                return before
+            before.append(place.invocation_id)
+        return []  # it has its row
 
     def write(self, group: bytes, invocation_id: bytes) -> None:
-        """Give a place its row."""
-        for place in self._line(group):
+        """Give the first place without a row its row, if it is that of *invocation_id*."""
+        line = self._line(group)
+        for place in islice(line.places, line.written, line.written + 1):
             if place.invocation_id == invocation_id:
                 self._store.put(Db.INBOX, group, u64(place.arrival), invocation_id)
+                line.written += 1
 
     def waits(self, group: bytes, invocation_id: bytes) -> bool:
         """Whether it is in the line and does not have the key."""
-        line = self._line(group)
-        return any(place.invocation_id == invocation_id for place in line) and (
-            line[0].invocation_id != invocation_id
+        places = self._line(group).places
+        return any(place.invocation_id == invocation_id for place in places) and (
+            places[0].invocation_id != invocation_id
         )
-
-    def holder(self, group: bytes) -> bytes | None:
-        """Who has the key."""
-        line = self._line(group)
-        return line[0].invocation_id if line else None
 
     def leave(self, group: bytes, invocation_id: bytes) -> bytes | None:
         """Leave the line; who has the key from now on, if it has changed hands."""
         line = self._line(group)
-        if not line:
-            return None
-        if line[0].invocation_id == invocation_id:
-            self._store.delete(Db.INBOX, group, u64(line.popleft().arrival))
-            if line:
-                return line[0].invocation_id
-            self._lines.pop(group, None)
-            return None
-        for place in line:
+        places = line.places
+        for position, place in enumerate(places):
             if place.invocation_id == invocation_id:
-                line.remove(place)
-                self._store.delete(Db.INBOX, group, u64(place.arrival))
+                del places[position]
+                if position < line.written:
+                    line.written -= 1
+                    self._store.delete(Db.INBOX, group, u64(place.arrival))
+                if not places:
+                    self._lines.pop(group, None)
+                elif position == 0:
+                    return places[0].invocation_id
                 return None
         return None
 
     def forget(self, group: bytes) -> None:
         """Drop a line from memory, unless one of its places is there only."""
         line = self._lines.get(group)
-        if line is not None and all(
-            self._store.get(Db.INBOX, group, u64(place.arrival)) is not None for place in line
-        ):
+        if line is not None and line.written == len(line.places):
             del self._lines[group]
 
-    def _line(self, group: bytes) -> deque[Place]:
+    def _line(self, group: bytes) -> Line:
         line = self._lines.get(group)
         if line is None:
             rows = self._store.scan(Db.INBOX, group)
-            line = deque(Place(int.from_bytes(suffix, "big"), value) for suffix, value in rows)
+            line = Line(
+                deque(Place(int.from_bytes(suffix, "big"), value) for suffix, value in rows)
+            )
         return line

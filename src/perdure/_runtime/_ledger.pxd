@@ -17,6 +17,7 @@ cdef class Ledger:
     cdef public object residents
 
     cpdef accept(self, Instance instance, bint ready=*)
+    cpdef _write_place(self, Instance instance)
     cpdef forget_delivery(self, Instance instance, Delivery delivery)
 
     @cython.locals(

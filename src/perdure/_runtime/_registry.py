@@ -28,6 +28,13 @@ class Registry:
     def handler(self, record: Record) -> HandlerDefinition:
         return self._services[record.service][0].handlers[record.handler]
 
+    def find(self, record: Record) -> tuple[HandlerDefinition | None, Any]:
+        """Its handler and the instance of its service; None for what is not here."""
+        service = self._services.get(record.service)
+        if service is None:
+            return None, None
+        return service[0].handlers.get(record.handler), service[1]
+
     def newest(self, service: str, handler: str) -> HandlerDefinition:
         """The handler that new invocations begin on."""
         return self._services[service][0].handlers[handler]
