@@ -9,7 +9,6 @@ Those with rows stand before those without: a crash must leave the key with the 
 from __future__ import annotations
 
 from collections import deque
-from itertools import islice
 from typing import NamedTuple
 
 from perdure._runtime._layout import u64
@@ -50,7 +49,8 @@ class Inboxes:
         """Who has no row and stands before *invocation_id*, which has none either."""
         line = self._line(group)
         before: list[bytes] = []
-        for place in islice(line.places, line.written, None):
+        for position in range(line.written, len(line.places)):
+            place = line.places[position]
             if place.invocation_id == invocation_id:
                 return before
             before.append(place.invocation_id)
@@ -59,10 +59,15 @@ class Inboxes:
     def write(self, group: bytes, invocation_id: bytes) -> None:
         """Give the first place without a row its row, if it is that of *invocation_id*."""
         line = self._line(group)
-        for place in islice(line.places, line.written, line.written + 1):
+        if line.written < len(line.places):
+            place = line.places[line.written]
             if place.invocation_id == invocation_id:
                 self._store.put(Db.INBOX, group, u64(place.arrival), invocation_id)
                 line.written += 1
+
+    def has_key(self, group: bytes, invocation_id: bytes) -> bool:
+        """Whether it is the first of the line."""
+        return self._line(group).places[0].invocation_id == invocation_id
 
     def waits(self, group: bytes, invocation_id: bytes) -> bool:
         """Whether it is in the line and does not have the key."""
@@ -73,6 +78,12 @@ class Inboxes:
 
     def leave(self, group: bytes, invocation_id: bytes) -> bytes | None:
         """Leave the line; who has the key from now on, if it has changed hands."""
+        if group not in self._lines:
+            # Most often it is the first that leaves: the others need not be read.
+            rows = self._store.scan(Db.INBOX, group, limit=2)
+            if rows and rows[0][1] == invocation_id:
+                self._store.delete(Db.INBOX, group, rows[0][0])
+                return rows[1][1] if len(rows) == 2 else None
         line = self._line(group)
         places = line.places
         for position, place in enumerate(places):

@@ -76,7 +76,7 @@ class Ledger:
             return
         if instance.is_exclusive:
             self._write_place(instance)
-            if ready and self.inboxes.waits(instance.group, instance.id):
+            if ready and not self.inboxes.has_key(instance.group, instance.id):
                 return
         self.set_ready(instance, ready)
 
