@@ -315,7 +315,7 @@ class Calling:
         """The next message *name* to this invocation: ``engine.signal(id, name, value)``.
 
         Each call takes one message, in the order of their arrival; those that came before it are
-        kept for it.
+        kept for it. A message on its way to one that is cancelled goes to the next.
         """
         check_name(name, "signal name")
         signal: Signal[Any] = Signal(self._machine, Kind.SIGNAL_AWAIT, name, serde_for(type))
