@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from crash_points import copies_after_each_unit
-from engine_support import Place, quiet_log, run, until_status
+from engine_support import Place, quiet_log, run, until_idle
 from invariants import violations
 
 from perdure import (
@@ -26,7 +26,6 @@ from perdure import (
     ObjectContext,
     ObjectSharedContext,
     Service,
-    Status,
     VirtualObject,
     Workflow,
     WorkflowContext,
@@ -145,7 +144,7 @@ async def queue(engine: Engine) -> Any:
 
 async def cancelled(engine: Engine) -> Any:
     story = await engine.send(Story.run, "blocked", key="blocked")
-    await until_status(engine, story, Status.SUSPENDED, Status.COMPLETED)
+    await until_idle(engine)
     behind = await engine.send(Ledgers.write, "behind", key="x", idempotency_key="behind")
     await story.cancel()
     with pytest.raises(Cancelled):
@@ -155,7 +154,7 @@ async def cancelled(engine: Engine) -> Any:
 
 async def killed(engine: Engine) -> Any:
     story = await engine.send(Story.run, "blocked", key="blocked")
-    await until_status(engine, story, Status.SUSPENDED, Status.COMPLETED)
+    await until_idle(engine)
     await engine.kill(story.id)
     with pytest.raises(Killed):
         await story.result()

@@ -176,7 +176,7 @@ def test_none_is_not_an_absent_argument(place: Place) -> None:
         called = [
             await ctx.call("Echo.optional"),
             await ctx.call("Echo.optional", None),
-            await ctx.call(Echo.nothing),
+            await ctx.call("Echo.nothing"),
         ]
         with pytest.raises(InvalidInput):
             ctx.call("Echo.nothing", None)
@@ -278,7 +278,7 @@ async def in_order(ctx: WorkflowContext) -> Any:
 
 async def as_completed(ctx: WorkflowContext) -> Any:
     calls = [ctx.call(Echo.after, seconds) for seconds in (0.02, 0.001)]
-    return [await each for each in asyncio.as_completed(calls)]  # type: ignore[type-var]
+    return [await each for each in asyncio.as_completed(calls)]
 
 
 async def task_group(ctx: WorkflowContext) -> Any:
@@ -301,6 +301,7 @@ async def task_group_fails(ctx: WorkflowContext) -> Any:
             await ctx.call(Log.add, "undone", key="group")
             raise
 
+    failed: list[str] = []
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(wait())
@@ -328,7 +329,8 @@ async def timed(ctx: WorkflowContext) -> Any:
 
 async def waited(ctx: WorkflowContext) -> Any:
     good, bad = ctx.call(Echo.say, 1), ctx.call(Echo.fail, "no")
-    done, pending = await asyncio.wait({good, bad, ctx.run("s", str, "x")})  # type: ignore[type-var]
+    futures: set[Any] = {good, bad, ctx.run("s", str, "x")}
+    done, pending = await asyncio.wait(futures)
     assert good in done
     return [len(done), len(pending), str(bad.exception())]
 

@@ -440,13 +440,11 @@ def test_cancelling_a_call_gives_its_failure_to_nobody_else(place: Place) -> Non
         assert not first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
-        try:
+        with pytest.raises(TerminalError) as caught:
             await ctx.attach(await first.invocation_id())
-        except TerminalError as failure:
-            found = type(failure).__name__, failure.code
         assert not second.done()
         second.cancel()
-        return found
+        return type(caught.value).__name__, caught.value.code
 
     async def session() -> None:
         async with place.engine(Script(main), Blocker()) as engine:
