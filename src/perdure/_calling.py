@@ -319,7 +319,8 @@ class Calling:
         """The next message *name* to this invocation: ``engine.signal(id, name, value)``.
 
         Each call takes one message, in the order of their arrival; those that came before it are
-        kept for it. *name* may be a declaration, which has a type of its own.
+        kept for it. A message on its way to one that is cancelled goes to the next. *name* may be a
+        declaration, which has a type of its own.
         """
         declared, serde = name_and_serde(name, type, SignalDeclaration, self._service)
         check_name(declared, "signal name")

@@ -188,6 +188,7 @@ class Awakeable(DurableFuture[T]):
         super().__init__(machine, Kind.AWAKEABLE, "", serde)
         self.issue()
         self._id = make_id(self.index)
+        machine.awakeable_made(self._id)
 
     def __str__(self) -> str:
         return f"value of awakeable {self._id}"

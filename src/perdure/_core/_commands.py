@@ -147,6 +147,12 @@ class Commands:
         """Ask for the end of another invocation."""
         self.issue(Entry(Kind.CANCEL_INVOCATION, name=invocation_id))
 
+    def awakeable_made(self, name: str) -> None:
+        """An awakeable with the id *name* was issued: it can be completed in this activation."""
+        if self._recorded is None:
+            self._has_writes = True
+            self._view.make_awakeable(name)
+
     def complete_awakeable(
         self, name: str, payload: bytes, *, failed: bool, recode: Recode | None
     ) -> bool:

@@ -6,6 +6,7 @@ cdef class _Writes:
     cdef public bint state_cleared
     cdef readonly dict promises
     cdef readonly dict begun
+    cdef readonly set made
     cdef readonly set awakeables
 
 

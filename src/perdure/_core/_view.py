@@ -34,14 +34,15 @@ class Reads(Protocol):
 class _Writes:
     """What an activation has written."""
 
-    __slots__ = ("awakeables", "begun", "promises", "state", "state_cleared")
+    __slots__ = ("awakeables", "begun", "made", "promises", "state", "state_cleared")
 
     def __init__(self) -> None:
         self.state: dict[str, bytes | None] = {}
         self.state_cleared = False
         self.promises: dict[str, tuple[bytes, bool]] = {}
         self.begun: dict[tuple[str, str | None], bytes] = {}
-        self.awakeables: set[str] = set()
+        self.made: set[str] = set()  # awakeables
+        self.awakeables: set[str] = set()  # completed
 
 
 class KeyView:
@@ -116,10 +117,16 @@ class KeyView:
             begun = self._written.begun.get((outgoing.target, outgoing.idempotency_key))
         return begun or self._reads.existing(outgoing)
 
+    def make_awakeable(self, name: str) -> None:
+        self._writes().made.add(name)
+
     def complete_awakeable(self, name: str) -> None:
         self._writes().awakeables.add(name)
 
     def awakeable_waits(self, name: str) -> bool:
-        if self._written is not None and name in self._written.awakeables:
+        written = self._written
+        if written is None:
+            return self._reads.awakeable_waits(name)
+        if name in written.awakeables:
             return False
-        return self._reads.awakeable_waits(name)
+        return name in written.made or self._reads.awakeable_waits(name)

@@ -10,6 +10,7 @@ from perdure._ids import parse_awakeable, parse_id
 from perdure._runtime._consequences import Consequences
 from perdure._runtime._instance import LIVE, Delivery, Instance
 from perdure._runtime._layout import (
+    CANCELLED_FIRST,
     Output,
     Record,
     TimerKey,
@@ -40,8 +41,6 @@ EXCHANGED = frozenset(
     }
 )
 """The commands whose rows are written here."""
-
-_CANCELLED_FIRST = 0  # arrival: before all else, for what comes before it may be what fails
 
 
 class Exchange:
@@ -170,8 +169,8 @@ class Exchange:
             ledger.inboxes.leave(group, invocation_id)
         ledger.end_hold(invocation_id)
         entry = Entry(Kind.CANCELLED)
-        store.put(Db.PENDING, invocation_id, u64(_CANCELLED_FIRST), pack_entry(entry))
-        ledger.ready(invocation_id, Delivery(entry, _CANCELLED_FIRST))
+        store.put(Db.PENDING, invocation_id, u64(CANCELLED_FIRST), pack_entry(entry))
+        ledger.ready(invocation_id, Delivery(entry, CANCELLED_FIRST))
         result.notify(invocation_id)
         return True
 
@@ -193,8 +192,19 @@ class Exchange:
         result.notify(invocation_id)
         return True
 
-    def signal(self, invocation_id: bytes, name: str, payload: bytes, result: Consequences) -> None:
-        """Give a message to the first who waits for it, or keep it."""
+    def signal(
+        self,
+        invocation_id: bytes,
+        name: str,
+        payload: bytes,
+        result: Consequences,
+        arrival: int | None = None,
+    ) -> None:
+        """Give a message to the first who waits for it, or keep it.
+
+        Args:
+          arrival: Of one that had been given to somebody: it is kept before those that came later.
+        """
         store = self._store
         group = signal_waiters(invocation_id, name)
         for suffix, _ in store.scan(Db.WAITERS, group, limit=1):
@@ -203,7 +213,22 @@ class Exchange:
             self._ledger.notify(invocation_id, Entry(Kind.SIGNAL_DONE, index, name, payload))
             result.notify(invocation_id)
             return
-        store.put(Db.SIGNALS, invocation_id, pack(name) + u64(store.next_arrival()), payload)
+        number = store.next_arrival() if arrival is None else arrival
+        while store.get(Db.SIGNALS, invocation_id, pack(name) + u64(number)) is not None:
+            number += 1  # arrivals are numbered anew where an invocation pauses
+        store.put(Db.SIGNALS, invocation_id, pack(name) + u64(number), payload)
+
+    def give_back(self, instance: Instance, index: int, result: Consequences) -> None:
+        """The wait of entry *index* has ended: the message on its way to it goes to the next."""
+        for delivery in instance.backlog:
+            entry, arrival = delivery.entry, delivery.arrival
+            if entry.kind == Kind.SIGNAL_DONE and entry.ref == index:
+                assert entry.payload is not None
+                assert arrival is not None
+                instance.backlog.remove(delivery)
+                self._ledger.forget_delivery(instance, delivery)
+                self.signal(instance.id, entry.name, entry.payload, result, arrival)
+                return
 
     def _await_signal(
         self, instance: Instance, index: int, name: str, result: Consequences

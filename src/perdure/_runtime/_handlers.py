@@ -65,8 +65,8 @@ def make_machine(
 
 
 async def _run_handler(instance: Instance, binder: Binder, machine: Machine) -> tuple[bytes, bool]:
-    definition = instance.definition
-    record = instance.record
+    definition, record = instance.definition, instance.record
+    assert definition is not None
     attempts = instance.backoff.attempts if instance.backoff else 0
     context = _CONTEXTS[definition.kind](
         machine,

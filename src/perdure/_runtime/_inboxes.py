@@ -3,6 +3,7 @@
 Exclusive handlers of one key run one at a time. The first of a key's line has the key. A line is
 read from the store when somebody asks for it, and forgotten where the store has all there is to
 know. An invocation that is in memory only has its place too, and no row until it is written.
+Those with rows stand before those without: a crash must leave the key with the first that is left.
 
 This module is compiled (see ``_inboxes.pxd``); it also runs interpreted, with the same behaviour.
 """
@@ -16,14 +17,23 @@ from perdure._store import Db, Store
 
 
 class Place:
-    """A place in a line; *written*: it has its row."""
+    """A place in a line."""
 
-    __slots__ = ("arrival", "invocation_id", "written")
+    __slots__ = ("arrival", "invocation_id")
 
-    def __init__(self, arrival: int, invocation_id: bytes, written: bool) -> None:
+    def __init__(self, arrival: int, invocation_id: bytes) -> None:
         self.arrival = arrival
         self.invocation_id = invocation_id
-        self.written = written
+
+
+class Line:
+    """The line of one key: its places in order, and how many of the first ones have rows."""
+
+    __slots__ = ("places", "written")
+
+    def __init__(self, places: deque[Place]) -> None:
+        self.places = places
+        self.written = len(places)
 
 
 class Inboxes:
@@ -31,67 +41,87 @@ class Inboxes:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._lines: dict[bytes, deque[Place]] = {}
+        self._lines: dict[bytes, Line] = {}
 
     def join(self, group: bytes, invocation_id: bytes) -> bool:
         """Queue for the key; True if it is free, and so the invocation has it now."""
+        line = self._lines[group] = self._line(group)
+        line.places.append(Place(self._store.next_arrival(), invocation_id))
+        return len(line.places) == 1
+
+    def unwritten(self, group: bytes, invocation_id: bytes) -> list[bytes]:
+        """Who has no row and stands before *invocation_id*, which has none either."""
         line = self._line(group)
-        line.append(Place(self._store.next_arrival(), invocation_id, False))
-        self._lines[group] = line
-        return len(line) == 1
+        before: list[bytes] = []
+        for position in range(line.written, len(line.places)):
+            place = line.places[position]
+            if place.invocation_id == invocation_id:
+                return before
+            before.append(place.invocation_id)
+        return []  # it has its row
 
     def write(self, group: bytes, invocation_id: bytes) -> None:
-        """Give a place its row."""
-        for place in self._line(group):
-            if place.invocation_id == invocation_id and not place.written:
+        """Give the first place without a row its row, if it is that of *invocation_id*."""
+        line = self._line(group)
+        if line.written < len(line.places):
+            place = line.places[line.written]
+            if place.invocation_id == invocation_id:
                 self._store.put(Db.INBOX, group, u64(place.arrival), invocation_id)
-                place.written = True
+                line.written += 1
+
+    def has_key(self, group: bytes, invocation_id: bytes) -> bool:
+        """Whether it is the first of the line."""
+        return self._line(group).places[0].invocation_id == invocation_id
 
     def waits(self, group: bytes, invocation_id: bytes) -> bool:
         """Whether it is in the line and does not have the key."""
-        line = self._line(group)
-        if not line or line[0].invocation_id == invocation_id:
+        places = self._line(group).places
+        if not places or places[0].invocation_id == invocation_id:
             return False
-        return invocation_id in [place.invocation_id for place in line]
+        return invocation_id in [place.invocation_id for place in places]
 
     def holder(self, group: bytes) -> bytes | None:
         """Who has the key."""
         line = self._lines.get(group)
         if line is not None:
-            return line[0].invocation_id if line else None
+            return line.places[0].invocation_id if line.places else None
         first = self._store.scan(Db.INBOX, group, limit=1)
         return first[0][1] if first else None
 
     def leave(self, group: bytes, invocation_id: bytes) -> bytes | None:
         """Leave the line; who has the key from now on, if it has changed hands."""
+        if group not in self._lines:
+            # Most often it is the first that leaves: the others need not be read.
+            rows = self._store.scan(Db.INBOX, group, limit=2)
+            if rows and rows[0][1] == invocation_id:
+                self._store.delete(Db.INBOX, group, rows[0][0])
+                return rows[1][1] if len(rows) == 2 else None
         line = self._line(group)
-        for place in line:
+        places = line.places
+        for position, place in enumerate(places):
             if place.invocation_id == invocation_id:
-                had_key = place is line[0]
-                line.remove(place)
-                if place.written:
+                del places[position]
+                if position < line.written:
+                    line.written -= 1
                     self._store.delete(Db.INBOX, group, u64(place.arrival))
-                if not line:
+                if not places:
                     self._lines.pop(group, None)
-                    return None
-                return line[0].invocation_id if had_key else None
+                elif position == 0:
+                    return places[0].invocation_id
+                return None
         return None
 
     def forget(self, group: bytes) -> None:
         """Drop a line from memory, unless one of its places is there only."""
         line = self._lines.get(group)
-        if line is None:
-            return
-        for place in line:
-            if not place.written:
-                return
-        del self._lines[group]
+        if line is not None and line.written == len(line.places):
+            del self._lines[group]
 
-    def _line(self, group: bytes) -> deque[Place]:
+    def _line(self, group: bytes) -> Line:
         line = self._lines.get(group)
         if line is None:
             rows = self._store.scan(Db.INBOX, group)
-            line = deque(
-                [Place(int.from_bytes(suffix, "big"), value, True) for suffix, value in rows]
+            line = Line(
+                deque([Place(int.from_bytes(suffix, "big"), value) for suffix, value in rows])
             )
         return line

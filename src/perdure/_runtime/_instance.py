@@ -9,7 +9,14 @@ import enum
 from typing import TYPE_CHECKING, Any
 
 from perdure._ids import format_id
-from perdure._runtime._layout import Backoff, Record, TimerKey, key_group
+from perdure._runtime._layout import (
+    Backoff,
+    Record,
+    TimerKey,
+    idempotency_target,
+    key_group,
+    run_target,
+)
 from perdure.service import HandlerKind
 
 if TYPE_CHECKING:
@@ -79,7 +86,8 @@ class Instance:
       chunks: First indexes of its journal chunks, kept only where the journal will be removed.
       accepted: Who waits for its first unit.
       answer: Who waits for its output, recorded or not.
-      is_exclusive: It has, or waits for, its key.
+      definition: Its handler; None: it is not registered here, and this is made to be ended.
+      is_exclusive: It has, or waits for, its key; or may do so.
     """
 
     __slots__ = (
@@ -141,3 +149,15 @@ class Instance:
     def text_id(self) -> str:
         """The id for people."""
         return format_id(self.id)
+
+
+def target_of(instance: Instance) -> bytes | None:
+    """What *instance* is the one invocation of; None if nothing."""
+    record, definition = instance.record, instance.definition
+    if definition is not None and definition.kind is HandlerKind.RUN:
+        return run_target(record.service, record.key)
+    if record.idempotency_key is not None:
+        return idempotency_target(
+            record.service, record.key, record.handler, record.idempotency_key
+        )
+    return None

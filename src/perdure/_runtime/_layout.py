@@ -47,6 +47,9 @@ from perdure.errors import StoreCorrupt
 
 ID_BYTES = 16
 
+CANCELLED_FIRST = 0
+"""Arrival of a cancel in ``pending``: before all else, which may be what fails."""
+
 
 def pack(text: str) -> bytes:
     raw = text.encode()

@@ -20,6 +20,7 @@ cdef class Ledger:
     cdef public object purges
 
     cpdef accept(self, Instance instance, bint ready=*)
+    cpdef _write_place(self, Instance instance)
     cpdef forget_delivery(self, Instance instance, Delivery delivery)
 
     @cython.locals(

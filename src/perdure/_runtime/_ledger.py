@@ -18,16 +18,14 @@ from perdure._runtime._consequences import Consequences
 from perdure._runtime._consequences import added as _added
 from perdure._runtime._exchange import EXCHANGED, Exchange
 from perdure._runtime._inboxes import Inboxes
-from perdure._runtime._instance import ADMITTED, LIVE, Delivery, Instance, Kept
+from perdure._runtime._instance import ADMITTED, LIVE, Delivery, Instance, Kept, target_of
 from perdure._runtime._layout import (
     Output,
     Record,
     TimerKey,
-    idempotency_target,
     key_group,
     pack_entry,
     promise_waiters,
-    run_target,
     target_digest,
     u64,
     unpack_entry,
@@ -39,20 +37,6 @@ from perdure._runtime._purges import Purges
 from perdure._runtime._sites import SiteTable
 from perdure._runtime._timers import Timers
 from perdure._store import Db, Store
-from perdure.service import HandlerKind
-
-
-def target_of(instance: Instance) -> bytes | None:
-    """What *instance* is the one invocation of; None if nothing."""
-    record = instance.record
-    if instance.definition.kind is HandlerKind.RUN:
-        return run_target(record.service, record.key)
-    if record.idempotency_key is not None:
-        return idempotency_target(
-            record.service, record.key, record.handler, record.idempotency_key
-        )
-    return None
-
 
 _COMPLETIONS = frozenset({Kind.PROMISE_RESOLVE, Kind.PROMISE_REJECT})
 _NOTHING, _JOURNAL = int(Kept.NOTHING), int(Kept.JOURNAL)
@@ -96,8 +80,8 @@ class Ledger:
             self._timers.put(TimerKey(record.due_ms, instance.id, 0))
             return
         if instance.is_exclusive:
-            self.inboxes.write(instance.group, instance.id)
-            if ready and self.inboxes.waits(instance.group, instance.id):
+            self._write_place(instance)
+            if ready and not self.inboxes.has_key(instance.group, instance.id):
                 return
         self.set_ready(instance, ready)
 
@@ -119,11 +103,17 @@ class Ledger:
         self._timers.delete(timer)
         if instance.is_exclusive:
             has_key = self.inboxes.join(instance.group, instance.id)
-            self.inboxes.write(instance.group, instance.id)
+            self._write_place(instance)
             if not has_key:
                 return False
         self.set_ready(instance, True)
         return True
+
+    def _write_place(self, instance: Instance) -> None:
+        """The row of its place in the line of its key, and all rows of who stands before it."""
+        for ahead in self.inboxes.unwritten(instance.group, instance.id):
+            self.accept(self.residents[ahead], True)
+        self.inboxes.write(instance.group, instance.id)
 
     def notify(self, invocation_id: bytes, entry: Entry) -> None:
         """Have *entry* wait for delivery; the invocation becomes ready unless it backs off."""
@@ -249,6 +239,8 @@ class Ledger:
                 store.delete(Db.STATE, instance.group, suffix)
         elif kind in EXCHANGED:
             self.exchange.effect(instance, index, entry, result)
+        elif kind == Kind.CANCEL:
+            self.exchange.give_back(instance, entry.ref, result)
         elif kind in _COMPLETIONS and not entry.flags & Flag.REFUSED:
             assert entry.payload is not None
             failed = kind == Kind.PROMISE_REJECT
@@ -330,7 +322,8 @@ class Ledger:
         store = self._store
         if instance.is_exclusive:
             self._pass_key_on(instance, result)
-        if instance.phase != ADMITTED:  # else nothing of it was written
+        if instance.phase != ADMITTED or instance.in_ready:
+            # Else nothing of it was written, nor an answer that it did not wait for.
             self.set_ready(instance, False)
             for suffix, _ in store.scan(Db.PENDING, instance.id):
                 store.delete(Db.PENDING, instance.id, suffix)

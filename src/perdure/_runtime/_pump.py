@@ -147,6 +147,8 @@ class Pump:
         if kind not in _UNASKED and notification[1] not in machine.outstanding:
             # Cancelled before the answer came: nothing waits for it, nothing is to be told.
             self._ledger.forget_delivery(instance, delivery)
+            if self._ledger.is_ready_in_vain(instance):
+                self._ledger.set_ready(instance, False)
             instance.last_unit = self._store.seal()
         else:
             try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from perdure._core._entries import Entry, Kind
 from perdure._core._machine import START, State
 from perdure._runtime._handlers import make_machine
-from perdure._runtime._instance import LIVE, LOADING, Delivery, Instance, Kept
+from perdure._runtime._instance import ADMITTED, LIVE, LOADING, Delivery, Instance, Kept
 from perdure._runtime._layout import Backoff, Output, Record, TimerKey
 from perdure._runtime._outstanding import Outstanding, outstanding_in
 from perdure._runtime._pump import cancel_running
@@ -105,6 +105,8 @@ class Residents:
         record = scheduler.answers.record(invocation_id)
         if record is None or not scheduler.registry.is_registered(record):
             return  # completed meanwhile, or blocked: left alone
+        if scheduler.store.get(Db.PAUSED, invocation_id, b"") is not None:
+            return  # paused while this waited for a commit
         if scheduler.store.get(Db.OUTPUTS, invocation_id, b"") is not None:
             return  # completed: its journal may be gone, and replayed, it would run again
         instance = self.make(invocation_id, record, LOADING)
@@ -173,8 +175,15 @@ class Residents:
     def end(self, invocation_id: bytes, failure: bytes) -> None:
         """End an unfinished invocation with *failure* for who waits, without running it.
 
-        What it waits for is read off its journal: its handler may be what fails.
+        What it waits for is read off its journal: its handler may be what fails. What it has called
+        and waits for ends with it, and so on.
         """
+        ended = [invocation_id]
+        while ended:  # no recursion: who calls whom may be a long chain
+            ended += self._end_one(ended.pop(), failure)
+
+    def _end_one(self, invocation_id: bytes, failure: bytes) -> list[bytes]:
+        """End one of them; those that are to end with it."""
         scheduler = self._scheduler
         resident = self.by_id.get(invocation_id)
         if resident is not None:
@@ -183,11 +192,11 @@ class Residents:
         if unit > scheduler.store.committed:
             self.ending.add(invocation_id)
             scheduler.gate.hold(unit, self.end, invocation_id, failure)
-            return
+            return []
         self.ending.discard(invocation_id)
         record = scheduler.answers.record(invocation_id)
         if record is None or scheduler.store.get(Db.OUTPUTS, invocation_id, b"") is not None:
-            return  # completed meanwhile
+            return []  # completed meanwhile
         known = scheduler.registry.is_registered(record)
         definition = scheduler.registry.handler(record) if known else None
         instance = Instance(invocation_id, record, definition, None, LIVE)
@@ -200,13 +209,12 @@ class Residents:
                 instance.replay_from = first_index + len(entries)
         outstanding = outstanding_in(invocation_id, rows)
         self._end(instance, outstanding, failure)
-        for index, (_, child) in outstanding.items():
+        for index in outstanding:
             running = scheduler.running.take(invocation_id, index)
             if running is not None:
                 running.cancelled = True
                 scheduler.gate.when_committed(cancel_running, running)
-            if child:
-                self.end(child, failure)
+        return [child for _, child in outstanding.values() if child]
 
     def end_unstarted(self, instance: Instance) -> None:
         """End an invocation that was cancelled before it began."""
@@ -232,6 +240,8 @@ class Residents:
         scheduler = self._scheduler
         self.by_id.pop(instance.id, None)
         scheduler.answers.outlive(instance)
+        if instance.fresh and instance.phase != ADMITTED:
+            scheduler.accepted(instance)  # its rows went with those of who stands behind it
         if instance.is_exclusive and not finished:
             scheduler.ledger.inboxes.forget(instance.group)
         unit = instance.last_unit

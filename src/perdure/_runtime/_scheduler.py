@@ -24,7 +24,7 @@ from perdure._runtime._clock import Clock
 from perdure._runtime._due import DueTimers
 from perdure._runtime._failures import Failures
 from perdure._runtime._gate import Gate, fail_futures
-from perdure._runtime._instance import ADMITTED, Delivery, Instance
+from perdure._runtime._instance import ADMITTED, Delivery, Instance, target_of
 from perdure._runtime._interventions import Interventions
 from perdure._runtime._layout import (
     Output,
@@ -34,7 +34,7 @@ from perdure._runtime._layout import (
     target_digest,
     unpack_target,
 )
-from perdure._runtime._ledger import Ledger, target_of
+from perdure._runtime._ledger import Ledger
 from perdure._runtime._pump import Pump
 from perdure._runtime._purges import Purges
 from perdure._runtime._registry import Registry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perdure._core._entries import Kind
 from perdure._runtime._instance import ADMITTED, LIVE, Delivery, Instance
-from perdure._runtime._layout import Backoff, pack_entry, u64
+from perdure._runtime._layout import CANCELLED_FIRST, Backoff, pack_entry, u64
 from perdure._runtime._ledger import Ledger
 from perdure._store import Db, Store
 
@@ -55,7 +55,9 @@ class Setbacks:
             return
         for delivery in waiting:
             self._ledger.forget_delivery(instance, delivery)
-        for arrival, delivery in enumerate(waiting, 1):
+        # A cancel keeps its arrival, so that another one before it is delivered stays the same one.
+        first = CANCELLED_FIRST if waiting[0].entry.kind == Kind.CANCELLED else 1
+        for arrival, delivery in enumerate(waiting, first):
             if delivery.entry.kind == Kind.STEP_DONE:
                 self._ledger.backoffs.end(instance.id, delivery.entry.ref)
             self._store.put(Db.PENDING, instance.id, u64(arrival), pack_entry(delivery.entry))

@@ -319,7 +319,9 @@ class Store(CommittedReads):
         """
         found = []
         rows = self._rows[db].get(group)
-        committed = self._committed(db, group, after, 0 if rows is not None else limit)
+        # Each of the store's own writes may hide one row.
+        page = limit + len(rows or ()) if limit else 0
+        committed = self._committed(db, group, after, page)
         for row in committed if rows is None else merge(rows, after, committed):
             found.append(row)
             if len(found) == limit:
