@@ -49,7 +49,7 @@ async def make_past(directory: Path, key: str, steps: int) -> int:
     async with perdure.Engine(directory, [workflow], durability="os") as engine:
         started = await engine.send(LongPast.run, steps, key=key)
         await workflow.waits.wait()
-        return len((await engine.describe(started.id)).journal)
+        return (await engine.describe(started.id)).journal_length
 
 
 async def bring_back(directory: Path, key: str, steps: int) -> float:

@@ -166,7 +166,13 @@ def test_a_paused_exclusive_invocation_holds_its_key_until_it_is_resumed(place: 
             await until_status(engine, first, Status.PAUSED)
             second = await engine.send(Flaky.go, key="k")
             await until_idle(engine)
-            assert (await engine.describe(second.id)).status is Status.PENDING
+            waiting = await engine.describe(second.id)
+            assert waiting.status is Status.PENDING
+            assert [str(each) for each in waiting.waiting_on] == [
+                f"key 'k' of Flaky, which {first.id} has"
+            ]
+            assert (await engine.describe(first.id)).blocks == "key 'k' of Flaky, for which 1 waits"
+            assert waiting.blocks is None
             flaky.broken = False
             assert await engine.resume(first.id)
             assert await first.result() == await second.result() == "done"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure._core._entries import Entry
 from perdure._ids import InvocationId, created_at_ms, format_id
-from perdure._runtime._layout import Record
+from perdure._runtime._layout import Record, key_group
 from perdure._runtime._outstanding import Outstanding, follow
 from perdure._runtime._shown import JournalEntry, shown_entry
 from perdure._runtime._slices import Slices
@@ -17,6 +17,8 @@ from perdure._runtime._status import Status, last_backoff, status_of
 from perdure._runtime._times import utc
 from perdure._runtime._waiting import (
     WaitingOn,
+    blocks,
+    held_key,
     registration,
     waiting_on,
     waits_without_timeout,
@@ -46,6 +48,7 @@ class Description:
       await_stack: Where its handler and the tasks of it wait, at most 1,000 frames. Of one that is
         not in memory, the lines that issued what it waits for.
       last_failure: Of the attempt or step that failed last and has not succeeded since, or None.
+      blocks: The key that it has and that others wait for, and how many; else None.
       journal: The entries asked for; empty where ``journal_kept`` is false and it has completed.
       journal_length: How many entries there are.
       journal_next: Where to go on, as ``journal_from``; None after the last entry.
@@ -65,6 +68,7 @@ class Description:
     waits_without_timeout: bool
     await_stack: list[Frame]
     last_failure: str | None
+    blocks: str | None
     journal: list[JournalEntry]
     journal_length: int
     journal_next: int | None
@@ -128,6 +132,9 @@ async def describe_invocation(
     )
     if status is Status.BLOCKED:
         waiting.insert(0, registration(scheduler.registry.why_blocked(record)))
+    elif status is Status.PENDING:
+        holder = scheduler.ledger.inboxes.holder(key_group(record.service, record.key))
+        waiting.insert(0, held_key(record, holder or invocation_id))
     shown_to = journal_from + len(reading.shown)
     return Description(
         id=format_id(invocation_id),
@@ -140,10 +147,11 @@ async def describe_invocation(
         completed_at=None if output is None else utc(output.completed_ms),
         attempt=1 if backoff is None else backoff.attempts + 1,
         waiting_on=waiting,
-        waiting_count=len(reading.outstanding) + (status is Status.BLOCKED),
+        waiting_count=len(reading.outstanding) + (status in (Status.BLOCKED, Status.PENDING)),
         waits_without_timeout=waits_without_timeout(reading.outstanding),
         await_stack=frames,
         last_failure=None if backoff is None else backoff.failure,
+        blocks=blocks(scheduler, invocation_id, record),
         journal=reading.shown,
         journal_length=reading.length,
         journal_next=shown_to if shown_to < reading.length else None,

@@ -10,6 +10,7 @@ from perdure._core._entries import Flag
 from perdure._runtime._instance import Delivery, Instance
 from perdure._runtime._layout import Backoff
 from perdure._runtime._running import RunningStep
+from perdure._runtime._waiting import blocks
 from perdure.errors import (
     HandlerStalled,
     InternalError,
@@ -60,7 +61,9 @@ class Failures:
         killed = (
             not retried and policy.on_exhausted == "kill" and not isinstance(error, _NEVER_RETRIED)
         )
-        over = None if retried else _KILLED if killed else _PAUSED
+        over = None
+        if not retried:
+            over = _KILLED if killed else self._paused(instance.id)
         self._log(instance.text_id, "attempt", backoff, error, over)
         scheduler.setbacks.attempt_failed(instance, delivery, backoff, pause=not retried)
         instance.last_unit = scheduler.store.seal()
@@ -86,7 +89,8 @@ class Failures:
         what = f"step {step.name!r}"
         over = None
         if exhausted:
-            over = _PAUSED if step.options.retry is None else _FAILED
+            paused = self._paused(running.invocation_id)
+            over = paused if step.options.retry is None else _FAILED
         self._log(running.text_id, what, backoff, error, over)
         if not exhausted:
             scheduler.setbacks.step_failed(
@@ -127,6 +131,12 @@ class Failures:
     def _exhausted(self, policy: RetryPolicy, backoff: Backoff) -> bool:
         elapsed_ms = self._scheduler.clock.now_ms() - backoff.since_ms
         return policy.exhausted(backoff.attempts, elapsed_ms)
+
+    def _paused(self, invocation_id: bytes) -> str:
+        """What a pause means, for the log."""
+        record = self._scheduler.answers.record(invocation_id)
+        blocked = None if record is None else blocks(self._scheduler, invocation_id, record)
+        return _PAUSED if blocked is None else f"{_PAUSED}; until then it blocks {blocked}"
 
     def _kill(self, invocation_id: bytes, failure: str) -> None:
         """Attempts are used up, and the policy says to end it."""

@@ -88,6 +88,13 @@ class Inboxes:
         first = self._store.scan(Db.INBOX, group, limit=1)
         return first[0][1] if first else None
 
+    def behind(self, group: bytes, invocation_id: bytes) -> int:
+        """How many wait for a key that *invocation_id* has; 0 where it has none."""
+        places = self._line(group).places
+        if not places or places[0].invocation_id != invocation_id:
+            return 0
+        return len(places) - 1
+
     def leave(self, group: bytes, invocation_id: bytes) -> bytes | None:
         """Leave the line; who has the key from now on, if it has changed hands."""
         if group not in self._lines:

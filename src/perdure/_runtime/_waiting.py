@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from perdure._core._entries import Kind, describe, word
 from perdure._ids import format_awakeable, format_id
+from perdure._runtime._layout import Record, key_group
 from perdure._runtime._outstanding import Outstanding
 from perdure._runtime._times import utc
 
@@ -31,7 +32,7 @@ class WaitingOn:
 
     Attributes:
       kind: ``step``, ``timer``, ``promise``, ``call``, ``attachment``, ``awakeable`` or ``signal``;
-        ``registration`` where the invocation is blocked.
+        ``registration`` where the invocation is blocked, ``key`` where it waits for its key.
       name: Of the step, promise or signal; the target of a call, ``Service.handler/key``; the id of
         an awakeable; else empty.
       text: One line for people.
@@ -39,7 +40,7 @@ class WaitingOn:
       deadline: Of a timer, else None.
       index: Journal index of the command; None for a registration.
       site: ``file:line in function`` of the command, or empty.
-      target_id: The invocation that was called, or is attached to; else None.
+      target_id: The invocation that was called, is attached to, or has the key; else None.
       attempt: Of a step: the number of its attempt, from 1; else None.
       next_attempt_at: Of a step that backs off, else None.
       last_failure: Of a step that backs off, else None.
@@ -119,6 +120,26 @@ def _waiting_on(
 def registration(why: str) -> WaitingOn:
     """What a blocked invocation waits for."""
     return WaitingOn(kind="registration", name="", text=why)
+
+
+def held_key(record: Record, holder: bytes) -> WaitingOn:
+    """What an invocation waits for whose key another has."""
+    has_it = format_id(holder)
+    text = f"{describe_key(record)}, which {has_it} has"
+    return WaitingOn(kind="key", name=record.key, text=text, target_id=has_it)
+
+
+def describe_key(record: Record) -> str:
+    return f"key {record.key!r} of {record.service}"
+
+
+def blocks(scheduler: Scheduler, invocation_id: bytes, record: Record) -> str | None:
+    """The key that an invocation has and others wait for; None if there is none."""
+    group = key_group(record.service, record.key)
+    waiting = scheduler.ledger.inboxes.behind(group, invocation_id)
+    if not waiting:
+        return None
+    return f"{describe_key(record)}, for which {waiting} wait{'s' if waiting == 1 else ''}"
 
 
 def waits_without_timeout(outstanding: Mapping[int, Outstanding]) -> bool:
