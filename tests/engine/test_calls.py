@@ -333,3 +333,25 @@ def test_a_call_survives_a_restart_of_both_sides(place: Place) -> None:
             assert "Slow.work" in str(waiting[0])
 
     run(session())
+
+
+class Hidden(Service, private=True):
+    @handler
+    async def work(self, ctx: Context) -> str:
+        return "done"
+
+
+class Opening(Service):
+    @handler
+    async def work(self, ctx: Context) -> str:
+        return await ctx.call(Hidden.work)
+
+
+def test_a_private_handler_is_called_by_handlers_only(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine(Hidden(), Opening()) as engine:
+            assert await engine.call(Opening.work) == "done"
+            with pytest.raises(InvalidInput, match="private"):
+                await engine.call(Hidden.work)
+
+    run(main())
