@@ -13,6 +13,7 @@ from invariants import violations
 from stalled_disk import StalledDisk
 
 from perdure import (
+    Conflict,
     Context,
     InvalidInput,
     Killed,
@@ -207,6 +208,28 @@ def test_who_calls_with_its_own_idempotency_key_does_not_wait_for_itself(place: 
         async with place.engine(Selfish()) as engine:
             refusal = await engine.call(Selfish.call, idempotency_key="mine")
             assert "would wait for itself" in refusal
+
+    run(main())
+
+
+def test_what_is_not_registered_here_and_has_not_begun_is_not_paused(place: Place) -> None:
+    clock = ManualClock()
+
+    async def main() -> None:
+        async with place.engine(Ticket(), clock=clock) as engine:
+            holder = await engine.send(Ticket.hold, key="k")
+            queued = await engine.send(Ticket.take, "x", key="k")
+            later = await engine.send(Ticket.take, "y", key="other", delay=60)
+            await until_status(engine, holder, Status.SUSPENDED)
+        async with place.engine(clock=clock) as engine:
+            with pytest.raises(Conflict, match="is pending"):
+                await engine.pause(queued.id)
+            with pytest.raises(Conflict, match="is scheduled"):
+                await engine.pause(later.id)
+            assert await engine.pause(holder.id)
+        async with place.engine(Ticket(), clock=clock) as engine:
+            clock.advance(60)
+            assert await engine.attach(later.id, list[str]) == ["y"]
 
     run(main())
 
