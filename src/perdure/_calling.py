@@ -139,7 +139,8 @@ class Calling:
 
         Raises:
           Conflict: Awaited: a workflow's ``run`` was started for *key* before.
-          InvalidInput: *arg* is not what it takes, or it waits for the key that this handler has.
+          InvalidInput: *arg* is not what it takes; it waits for the key that this handler has, or
+            the idempotency key is the one that this invocation was begun with.
           NotFound: No such service or handler here.
           TerminalError: Awaited: as the invocation failed.
         """
@@ -153,6 +154,11 @@ class Calling:
         outgoing, existing = self._outgoing(bound, idempotency_key, headers)
         serde = bound.result_serde if returns is None else serde_for(returns)
         machine = self._machine
+        if existing == self._raw_id and not bound.is_run:
+            raise InvalidInput(
+                f"{bound.service}.{bound.handler} was begun with this idempotency key, and calls "
+                "itself with it: it would wait for itself for ever"
+            )
         if existing is not None and not bound.is_run:
             # An idempotent call: the first one's result is this one's.
             attached: Call[Any] = Call(

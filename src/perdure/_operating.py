@@ -14,7 +14,7 @@ from perdure._runtime._cleaner import purge_now
 from perdure._runtime._filter import InvocationFilter
 from perdure._runtime._listing import list_invocations, read_cursor
 from perdure._runtime._scheduler import Scheduler
-from perdure._runtime._status import Status, status_of
+from perdure._runtime._status import Status, status_of, unbegun_status
 from perdure.errors import Conflict, InvalidInput, NotFound, PerdureError
 from perdure.service import HandlerKind
 
@@ -111,6 +111,9 @@ class Operating(Opened):
                 return False
             record = scheduler.answers.record(raw)  # None: it is in memory only, and waits its turn
             status = Status.PENDING if record is None else status_of(scheduler, raw, record)
+            if status is Status.BLOCKED:
+                assert record is not None
+                status = unbegun_status(scheduler, raw, record) or status
             if status in (Status.SCHEDULED, Status.PENDING):
                 raise Conflict(
                     f"{invocation_id} is {status}: it has not begun, so there is nothing to pause; "

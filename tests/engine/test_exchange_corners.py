@@ -13,7 +13,9 @@ from invariants import violations
 from stalled_disk import StalledDisk
 
 from perdure import (
+    Conflict,
     Context,
+    InvalidInput,
     Killed,
     ObjectContext,
     Service,
@@ -169,6 +171,67 @@ def test_a_message_whose_taker_has_given_up_goes_to_the_next(place: Place) -> No
             assert await handle.result() == [1, 2, 3]
 
     run(session())
+
+
+def test_a_message_is_not_given_to_who_gives_up_at_the_same_time(place: Place) -> None:
+    async def main(ctx: WorkflowContext) -> Any:
+        leave = ctx.signal("leave", bool)
+        first, second = ctx.signal("n", int), ctx.signal("n", int)
+        await leave
+        second.cancel()
+        first.cancel()  # the message is on its way to it
+        return await ctx.signal("n", int)
+
+    async def session() -> None:
+        async with place.engine(Script(main)) as engine:
+            handle = await engine.send(Script.run, key="k")
+            await until_status(engine, handle, Status.SUSPENDED)
+            await asyncio.gather(
+                engine.signal(handle.id, "leave", True), engine.signal(handle.id, "n", 1)
+            )
+            assert await handle.result() == 1
+
+    run(session())
+
+
+class Selfish(Service):
+    @handler
+    async def call(self, ctx: Context) -> str:
+        try:
+            return await ctx.call(Selfish.call, idempotency_key=ctx.request.idempotency_key)
+        except InvalidInput as refusal:
+            return str(refusal)
+
+
+def test_who_calls_with_its_own_idempotency_key_does_not_wait_for_itself(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine(Selfish()) as engine:
+            refusal = await engine.call(Selfish.call, idempotency_key="mine")
+            assert "would wait for itself" in refusal
+
+    run(main())
+
+
+def test_what_is_not_registered_here_and_has_not_begun_is_not_paused(place: Place) -> None:
+    clock = ManualClock()
+
+    async def main() -> None:
+        async with place.engine(Ticket(), clock=clock) as engine:
+            holder = await engine.send(Ticket.hold, key="k")
+            queued = await engine.send(Ticket.take, "x", key="k")
+            later = await engine.send(Ticket.take, "y", key="other", delay=60)
+            await until_status(engine, holder, Status.SUSPENDED)
+        async with place.engine(clock=clock) as engine:
+            with pytest.raises(Conflict, match="is pending"):
+                await engine.pause(queued.id)
+            with pytest.raises(Conflict, match="is scheduled"):
+                await engine.pause(later.id)
+            assert await engine.pause(holder.id)
+        async with place.engine(Ticket(), clock=clock) as engine:
+            clock.advance(60)
+            assert await engine.attach(later.id, list[str]) == ["y"]
+
+    run(main())
 
 
 @pytest.mark.parametrize("verb", ["cancel", "kill"])

@@ -271,6 +271,25 @@ def test_two_purges_of_one_invocation_at_a_time_both_end(
     assert rows_left(place.path) == {}
 
 
+def test_who_purges_what_another_purges_waits_for_the_commit_too(resident_place: Place) -> None:
+    async def main() -> None:
+        async with resident_place.engine(Order()) as engine:
+            handle = await engine.send(Order.run, 1, key="k")
+            await handle.result()
+            await until_idle(engine)
+            store = scheduler_of(engine).store
+
+            async def purge() -> bool:
+                await engine.purge(handle.id)
+                return bool(store.committed == store.sealed)
+
+            early = engine.resolve("Order.done", 1, key="early")  # both wait for its commit
+            _, *durable = await asyncio.gather(early, purge(), purge())
+            assert durable == [True, True]
+
+    run(main())
+
+
 def test_the_cleaner_ends_a_purge_that_a_stop_cut_short(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

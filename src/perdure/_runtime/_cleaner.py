@@ -188,7 +188,8 @@ async def purge_now(scheduler: Scheduler, invocation_id: bytes) -> None:
         scheduler.check_open()
         record = answers.record(invocation_id)
         if record is None:
-            return  # its time had come
+            await answers.committed()
+            return  # its time had come, or somebody else has purged it
         try:
             purges.unschedule(invocation_id, record, output.completed_ms)
             removed = purges.purge_journal(invocation_id, removed)

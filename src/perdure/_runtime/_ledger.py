@@ -200,6 +200,9 @@ class Ledger:
         if instance.backoff is not None:
             self.backoffs.end(instance.id, 0)
             instance.backoff = None
+        for operation in activation.ended:
+            if operation.kind == Kind.SIGNAL_AWAIT:  # before a message is given back to it
+                self._end(instance, operation, result)
         index = first_index
         for entry in entries:
             if entry[0] >= FIRST_COMMAND:

@@ -51,6 +51,14 @@ def status_of(scheduler: Scheduler, invocation_id: bytes, record: Record) -> Sta
     return Status.SUSPENDED
 
 
+def unbegun_status(scheduler: Scheduler, invocation_id: bytes, record: Record) -> Status | None:
+    """What keeps it from beginning, whether it is registered here or not; None: nothing does."""
+    if _is_scheduled(scheduler, invocation_id, record):
+        return Status.SCHEDULED
+    group = key_group(record.service, record.key)
+    return Status.PENDING if scheduler.ledger.inboxes.waits(group, invocation_id) else None
+
+
 def _is_scheduled(scheduler: Scheduler, invocation_id: bytes, record: Record) -> bool:
     """Whether it was sent with a delay that is not over."""
     if not record.due_ms:
