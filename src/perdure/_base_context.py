@@ -118,7 +118,7 @@ class Context(Calling):
         """A generator seeded with the invocation id: the same numbers in every replay."""
         self._machine.check_usable()
         if self._random is None:
-            self._random = random.Random(self.invocation_id)
+            self._random = random.Random(format_id(self._origin[0] or self._raw_id))
         return self._random
 
     def uuid4(self) -> uuid.UUID:

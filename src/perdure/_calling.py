@@ -5,7 +5,6 @@ Calls, sends, awakeables, signals, attaching, cancelling: the part of every cont
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
@@ -66,6 +65,7 @@ class Calling:
     """
 
     _machine: Machine
+    _origin: tuple[bytes, int] = b"", 0  # whose journal it began with, and how many entries of it
     _service: type = object  # class of the service whose handler this is, where it is known
 
     def __init__(self, raw_id: bytes, binder: Binder, held: tuple[str, str] | None) -> None:
@@ -265,7 +265,7 @@ class Calling:
         existing = None
         if bound.is_run or idempotency_key is not None:
             existing = machine.look_up(candidate)
-        child = child_id(self._raw_id, machine.next_index, machine.time_ms)
+        child = child_id(self._id_at(machine.next_index), machine.next_index, machine.time_ms)
         return candidate._replace(child=child), existing
 
     # -- what comes from outside --------------------------------------------------------------
@@ -281,8 +281,15 @@ class Calling:
         ``engine.resolve_awakeable`` and ``ctx.resolve_awakeable`` do so, ``reject_awakeable`` fails
         it.
         """
-        make_id = functools.partial(format_awakeable, self._raw_id)
-        return Awakeable(self._machine, serde_for(type), make_id)
+        return Awakeable(self._machine, serde_for(type), self._awakeable_id)
+
+    def _awakeable_id(self, index: int) -> str:
+        return format_awakeable(self._id_at(index), index)
+
+    def _id_at(self, index: int) -> bytes:
+        """The id under which the entry at *index* was, or is being, written."""
+        origin, length = self._origin
+        return origin if index < length else self._raw_id
 
     async def resolve_awakeable(self, awakeable_id: str, value: Any) -> None:
         """Complete an awakeable with *value*.

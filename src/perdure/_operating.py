@@ -178,7 +178,8 @@ class Operating(Opened):
     ) -> InvocationHandle[Any] | int:
         """Begin a completed invocation anew, as another one; the handle is of that.
 
-        It has the same handler, key, argument and headers, and no idempotency key.
+        It has the same handler, key, argument and headers, and no idempotency key. What its
+        journal has of ids and random numbers stays as it was; ``ctx.invocation_id`` is the new one.
 
         Args:
           from_entry: What the journal has before this entry is taken over, as far as it ends with

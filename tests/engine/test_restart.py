@@ -39,6 +39,20 @@ class Job(Service, journal_retention=3600):
         return [first, second, ctx.request.headers.get("h", "")]
 
     @handler
+    async def ids(self, ctx: Context, log: str) -> list[str]:
+        ref = ctx.send(Job.slow)
+        mine = [str(ctx.uuid4()), await ref.invocation_id(), (awakeable := ctx.awakeable(str)).id]
+        await ctx.call(Log.note, mine, key=log)  # compared in replay
+        await ctx.resolve_awakeable(awakeable.id, "x")
+        await awakeable
+        await ctx.sleep(0.001)
+        last = ctx.awakeable(int)
+        await ctx.resolve_awakeable(last.id, 1)
+        value = await last
+        await ctx.sleep(0.001)
+        return [*mine, str(ctx.uuid4()), str(value)]
+
+    @handler
     async def calls(self, ctx: Context) -> str:
         return await ctx.call(Job.slow)
 
@@ -57,13 +71,19 @@ class Counter(VirtualObject, journal_retention=3600):
         return count
 
 
+class Log(VirtualObject):
+    @handler
+    async def note(self, ctx: ObjectContext, ids: list[str]) -> None:
+        ctx.set("ids", ids)
+
+
 class Flow(Workflow):
     async def run(self, ctx: WorkflowContext) -> str:
         return "ran"
 
 
 def engine_of(place: Place) -> Any:
-    return place.engine(Job(), Counter(), Flow())
+    return place.engine(Job(), Counter(), Flow(), Log())
 
 
 async def ended(engine: Any, *args: Any, **options: Any) -> InvocationHandle[Any]:
@@ -96,6 +116,23 @@ def test_from_an_entry_what_lies_before_it_does_not_happen_again(place: Place) -
             assert await again.result() == ["a first 1", "a second 3", ""]
             whole = await engine.restart(handle.id, from_entry=journal[-2].index)
             assert await whole.result() == ["a first 1", "a second 4", ""]
+
+    run(main())
+
+
+def test_ids_and_random_numbers_that_were_recorded_stay(place: Place) -> None:
+    async def main() -> None:
+        async with engine_of(place) as engine:
+            handle = await ended(engine, Job.ids, "log")
+            journal = (await engine.describe(handle.id)).journal
+            begun = next(e.index for e in journal if e.kind == "timer") + 1
+            again = await engine.restart(handle.id, from_entry=begun)
+            assert await again.result() == await handle.result()
+            with pytest.raises(Conflict, match="was itself restarted"):
+                await engine.restart(again.id, from_entry=len(journal) - 1)
+            third = await engine.restart(again.id, from_entry=begun)
+            assert await third.result() == await handle.result()
+            assert (await (await engine.restart(again.id)).result()) != await handle.result()
 
     run(main())
 

@@ -15,7 +15,7 @@ from perdure._core._replay import Sites
 from perdure._ids import parse_awakeable
 from perdure._runtime import _anyio, _gather, _unawaited
 from perdure._runtime._instance import Instance
-from perdure._runtime._layout import unpack_promise, waiter
+from perdure._runtime._layout import unpack_promise, unpack_waiter, waiter
 from perdure._store import Db, Store
 from perdure.context import (
     Context,
@@ -79,6 +79,8 @@ async def _run_handler(instance: Instance, binder: Binder, machine: Machine) -> 
         (record.service, record.key) if instance.is_exclusive else None,
     )
     context._service = type(instance.service)
+    if record.origin:
+        context._origin = unpack_waiter(record.origin)
     target = f"{record.service}.{record.handler}"
     try:
         if record.argument is None:

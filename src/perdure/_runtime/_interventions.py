@@ -10,7 +10,7 @@ from perdure._core._entries import Entry, Kind, describe
 from perdure._ids import format_id
 from perdure._runtime._consequences import Consequences
 from perdure._runtime._instance import LIVE
-from perdure._runtime._layout import Backoff
+from perdure._runtime._layout import Backoff, unpack_waiter, waiter
 from perdure._runtime._outstanding import outstanding_in
 from perdure._store import Db
 from perdure.errors import Conflict, InvalidInput, Killed
@@ -69,8 +69,19 @@ class Interventions:
             due_ms=0,
         )
         if not from_entry:
-            return scheduler.begin(record, accepted).id
+            return scheduler.begin(record._replace(origin=b""), accepted).id
         prefix = self._prefix(invocation_id, from_entry)
+        first_index, last = prefix[-1]
+        length = first_index + len(last)
+        origin, taken_over = invocation_id, length
+        if record.origin:
+            origin, taken_over = unpack_waiter(record.origin)
+        if length > taken_over:
+            raise Conflict(
+                f"{format_id(invocation_id)} was itself restarted, from entry {taken_over}; it "
+                "can be restarted as new, or from an entry up to that"
+            )
+        record = record._replace(origin=waiter(origin, length))
         instance = scheduler.residents.make(scheduler.ids.next(), record, LIVE)
         instance.accepted = accepted
         scheduler.ledger.copied(instance, prefix)

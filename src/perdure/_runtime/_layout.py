@@ -158,6 +158,8 @@ class Record(NamedTuple):
     Attributes:
       output_ms, journal_ms: How long its output and its journal stay after it has completed.
       caller: Id and journal index (u32) of the call or send that began it; empty: from outside.
+      origin: Of one that was restarted from a part of another's journal: the id of that, and how
+        many entries (u32) it has taken over; else empty.
       due_ms: When it was to begin, where it was sent with a delay; else 0.
     """
 
@@ -173,6 +175,7 @@ class Record(NamedTuple):
     caller: bytes = b""
     idempotency_key: str | None = None
     due_ms: int = 0
+    origin: bytes = b""
 
     def pack(self) -> bytes:
         return cbor2.dumps(list(self))
