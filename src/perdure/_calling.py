@@ -175,14 +175,7 @@ class Calling:
             _recode(bound, outgoing.target),
         )
         if existing is not None:
-            call.born_failed(
-                encode_failure(
-                    Conflict(
-                        f"run of {bound.service} was already started for key {bound.key!r}; "
-                        "use ctx.attach for its result"
-                    )
-                )
-            )
+            call.born_failed(_already_started(bound))
         else:
             call.payload = bound.payload
             machine.begin_call(call, outgoing)
@@ -368,6 +361,11 @@ class Calling:
         """Ask an invocation to end: it gets ``asyncio.CancelledError`` at its next await."""
         parse_id(invocation_id)
         self._machine.cancel_invocation(invocation_id)
+
+
+def _already_started(bound: Bound) -> bytes:
+    text = f"run of {bound.service} was already started for key {bound.key!r}"
+    return encode_failure(Conflict(f"{text}; use ctx.attach for its result"))
 
 
 def _recode(bound: Bound, target: str) -> Callable[[bytes], bytes]:

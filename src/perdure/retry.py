@@ -119,7 +119,7 @@ def _duration(field: str, value: timedelta | float) -> timedelta:
 def _milliseconds(value: timedelta | float) -> int:
     """Return *value* in milliseconds, rounded up."""
     assert isinstance(value, timedelta), value  # __post_init__ has converted it.
-    return -(-value // _MILLISECOND)
+    return -(value // -_MILLISECOND)  # a negated timedelta.max would be too much
 
 
 DEFAULT_RETRY: Final = RetryPolicy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -51,6 +52,12 @@ class Job(Service, journal_retention=3600):
         value = await last
         await ctx.sleep(0.001)
         return [*mine, str(ctx.uuid4()), str(value)]
+
+    @handler
+    async def long(self, ctx: Context) -> str:
+        for _ in range(1_200):
+            await ctx.run("act", act, "long")
+        return "done"
 
     @handler
     async def calls(self, ctx: Context) -> str:
@@ -192,5 +199,23 @@ def test_a_restart_is_durable_when_it_is_answered(place: Place) -> None:
         async with engine_of(place) as engine:
             assert (await engine.attach(again.id))[0] == "a first 1"
             await until_status(engine, again.id, Status.COMPLETED)
+
+    run(main())
+
+
+def test_no_restart_takes_over_what_a_purge_has_left_of_a_journal(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine(Job()) as engine:
+            handle = await engine.send(Job.long)
+            await handle.result()
+            purge = asyncio.create_task(engine.purge(handle.id))
+            begun = []
+            while not purge.done():
+                try:
+                    begun.append(await engine.restart(handle.id, from_entry=1_900))
+                except NotFound:
+                    continue
+            for again in begun:
+                assert await again.result() == "done"
 
     run(main())

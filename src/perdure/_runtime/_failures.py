@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from perdure._core._entries import Flag
 from perdure._runtime._instance import Delivery, Instance
-from perdure._runtime._layout import Backoff
+from perdure._runtime._layout import CANCELLED_FIRST, Backoff, u64
 from perdure._runtime._running import RunningStep
 from perdure._runtime._waiting import blocks
+from perdure._store import Db
 from perdure.errors import (
     HandlerStalled,
     InternalError,
@@ -18,7 +19,6 @@ from perdure.errors import (
     NondeterminismError,
     RetryableError,
     StoreCorrupt,
-    StoreError,
     TerminalError,
 )
 from perdure.retry import RetryPolicy
@@ -31,6 +31,9 @@ logger = logging.getLogger("perdure")
 
 _NEVER_RETRIED = (NondeterminismError, HandlerStalled, InternalError, StoreCorrupt)
 """Failures that another attempt would meet again: the invocation pauses at once."""
+
+_LONGEST_DELAY_MS = 100 * 365 * 86_400_000
+"""A later time could not be shown."""
 
 # What follows the last attempt, for the log.
 _KILLED = "it is killed"
@@ -47,10 +50,11 @@ class Failures:
     def attempt_failed(
         self, instance: Instance, delivery: Delivery | None, error: BaseException
     ) -> None:
-        """An activation or a replay of *instance* raised: it leaves no trace but the back-off."""
+        """An activation or a replay of *instance* raised: it leaves no trace but the back-off.
+
+        A ``StoreError`` may be of another engine. Of this one's store, sealing the back-off raises.
+        """
         scheduler = self._scheduler
-        if isinstance(error, StoreError) and not isinstance(error, StoreCorrupt):
-            raise error
         scheduler.stage.leave()  # what logs the failure may ask for the host's loop
         scheduler.store.discard()
         if isinstance(error, NondeterminismError):
@@ -86,6 +90,8 @@ class Failures:
         before = ledger.backoffs.get(running.invocation_id, running.index)
         backoff = self._next(before, policy, error)
         exhausted = self._exhausted(policy, backoff) and not running.interrupted
+        if step.options.retry is None and self._is_to_be_cancelled(running.invocation_id):
+            exhausted = False  # a pause would keep its cancellation from it
         what = f"step {step.name!r}"
         over = None
         if exhausted:
@@ -119,14 +125,22 @@ class Failures:
         now_ms = self._scheduler.clock.now_ms()
         attempts = before.attempts + 1 if before else 1
         delay_ms = policy.delay_ms(attempts)
-        if isinstance(error, RetryableError) and error.retry_after is not None:
-            delay_ms = -(-error.retry_after // timedelta(milliseconds=1))  # rounded up
+        # The attribute is missing where a subclass of a user's did not call its base.
+        retry_after = getattr(error, "retry_after", None)
+        if isinstance(error, RetryableError) and isinstance(retry_after, timedelta):
+            delay_ms = -(retry_after // -timedelta(milliseconds=1))  # rounded up
+        delay_ms = max(0, min(delay_ms, _LONGEST_DELAY_MS))
         return Backoff(
             attempts=attempts,
             since_ms=before.since_ms if before else now_ms,
             due_ms=now_ms + delay_ms,
             failure=describe_failure(error),
         )
+
+    def _is_to_be_cancelled(self, invocation_id: bytes) -> bool:
+        """Whether it was asked to end, and has not been told."""
+        first = u64(CANCELLED_FIRST)
+        return self._scheduler.store.get(Db.PENDING, invocation_id, first) is not None
 
     def _exhausted(self, policy: RetryPolicy, backoff: Backoff) -> bool:
         elapsed_ms = self._scheduler.clock.now_ms() - backoff.since_ms

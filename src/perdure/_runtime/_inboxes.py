@@ -15,6 +15,9 @@ from collections import deque
 from perdure._runtime._layout import u64
 from perdure._store import Db, Store
 
+FORGOTTEN_MAX = 16
+"""Places in a line that leaves memory."""
+
 
 class Place:
     """A place in a line."""
@@ -119,9 +122,12 @@ class Inboxes:
         return None
 
     def forget(self, group: bytes) -> None:
-        """Drop a line from memory, unless one of its places is there only."""
+        """Drop a line from memory, unless one of its places is there only.
+
+        A long one stays: to read it again and again would cost more than it takes.
+        """
         line = self._lines.get(group)
-        if line is not None and line.written == len(line.places):
+        if line is not None and line.written == len(line.places) <= FORGOTTEN_MAX:
             del self._lines[group]
 
     def _line(self, group: bytes) -> Line:

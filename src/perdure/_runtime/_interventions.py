@@ -13,7 +13,7 @@ from perdure._runtime._instance import LIVE
 from perdure._runtime._layout import Backoff, unpack_waiter, waiter
 from perdure._runtime._outstanding import outstanding_in
 from perdure._store import Db
-from perdure.errors import Conflict, InvalidInput, Killed
+from perdure.errors import Conflict, InvalidInput, Killed, NotFound
 from perdure.serde import encode_failure
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ class Interventions:
         prefix: list[tuple[int, list[Entry]]] = []
         position = 0
         while page := self._scheduler.store.journal(invocation_id, position, Entry):
+            if page[0][0] != position:
+                raise NotFound(f"the journal of {format_id(invocation_id)} is being removed")
             for first_index, entries in page:
                 position = first_index + len(entries)
                 if position > from_entry:

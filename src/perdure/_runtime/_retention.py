@@ -53,4 +53,4 @@ def early_promises_ms(run: HandlerDefinition) -> int:
 
 
 def _ms(declared: timedelta | None, default_ms: int) -> int:
-    return default_ms if declared is None else -(-declared // _MS)
+    return default_ms if declared is None else -(declared // -_MS)
