@@ -26,6 +26,7 @@ from perdure._runtime._layout import (
     unpack_waiter,
 )
 from perdure._runtime._outstanding import Outstanding, outstanding_in
+from perdure._runtime._setbacks import RESUMED
 from perdure._store import Db, Store
 
 
@@ -36,6 +37,7 @@ class _Rows:
     record: Record | None = None
     output: Output | None = None
     ready: bool = False
+    resumed: bool = False  # ready, and perhaps with nothing to do
     paused: bool = False
     pending: list[Entry] = field(default_factory=list)
     timers: dict[int, int] = field(default_factory=dict)  # durable timers: index to due_ms
@@ -82,8 +84,9 @@ def _read(store: Store) -> tuple[dict[bytes, _Rows], list[str]]:
         rows[key].record = Record.unpack(value)
     for key, value in _all(store, Db.OUTPUTS):
         rows[key].output = Output.unpack(value)
-    for key, _ in _all(store, Db.READY):
+    for key, value in _all(store, Db.READY):
         rows[key].ready = True
+        rows[key].resumed = value == RESUMED
     for key, _ in _all(store, Db.PAUSED):
         rows[key].paused = True
     for key, value in _all(store, Db.PENDING):
@@ -242,7 +245,7 @@ def _problems(rows: _Rows) -> list[str]:
         found.append(f"steps {unstarted} must run, but it is not ready")
     if not places and not rows.journal:
         found.append("has not begun, but it is not ready")
-    if rows.ready and not has_work:
+    if rows.ready and not has_work and not rows.resumed:
         found.append("is ready, but has nothing to do")
     if not places and not outstanding:
         found.append("waits for nothing")

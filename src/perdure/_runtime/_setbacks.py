@@ -9,6 +9,10 @@ from perdure._runtime._ledger import Ledger
 from perdure._store import Db, Store
 
 
+RESUMED = b"\x01"
+"""In the row of ``ready``: nobody has looked yet whether it has anything to do."""
+
+
 class Setbacks:
     """Writes these rows into the open unit."""
 
@@ -73,5 +77,5 @@ class Setbacks:
         if self._store.get(Db.PAUSED, invocation_id, b"") is None:
             return False
         self._store.delete(Db.PAUSED, invocation_id, b"")
-        self._store.put(Db.READY, invocation_id, b"", b"")
+        self._store.put(Db.READY, invocation_id, b"", RESUMED)
         return True
