@@ -8,7 +8,6 @@ from perdure._runtime._layout import CANCELLED_FIRST, Backoff, pack_entry, u64
 from perdure._runtime._ledger import Ledger
 from perdure._store import Db, Store
 
-
 RESUMED = b"\x01"
 """In the row of ``ready``: nobody has looked yet whether it has anything to do."""
 
