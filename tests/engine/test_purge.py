@@ -256,6 +256,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+@pytest.mark.slow
 def test_two_purges_of_one_invocation_at_a_time_both_end(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,6 +272,7 @@ def test_two_purges_of_one_invocation_at_a_time_both_end(
     assert rows_left(place.path) == {}
 
 
+@pytest.mark.slow
 def test_who_purges_what_another_purges_waits_for_the_commit_too(resident_place: Place) -> None:
     async def main() -> None:
         async with resident_place.engine(Order()) as engine:
@@ -290,6 +292,7 @@ def test_who_purges_what_another_purges_waits_for_the_commit_too(resident_place:
     run(main())
 
 
+@pytest.mark.slow
 def test_the_cleaner_ends_a_purge_that_a_stop_cut_short(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
