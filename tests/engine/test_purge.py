@@ -256,7 +256,6 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-@pytest.mark.slow
 def test_two_purges_of_one_invocation_at_a_time_both_end(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,7 +271,6 @@ def test_two_purges_of_one_invocation_at_a_time_both_end(
     assert rows_left(place.path) == {}
 
 
-@pytest.mark.slow
 def test_who_purges_what_another_purges_waits_for_the_commit_too(resident_place: Place) -> None:
     async def main() -> None:
         async with resident_place.engine(Order()) as engine:
@@ -285,14 +283,17 @@ def test_who_purges_what_another_purges_waits_for_the_commit_too(resident_place:
                 await engine.purge(handle.id)
                 return bool(store.committed == store.sealed)
 
-            early = engine.resolve("Order.done", 1, key="early")  # both wait for its commit
-            _, *durable = await asyncio.gather(early, purge(), purge())
-            assert durable == [True, True]
+            with StalledDisk(resident_place.path):
+                early = asyncio.create_task(engine.resolve("Order.done", 1, key="early"))
+                await settle()
+                purges = [asyncio.create_task(purge()) for _ in range(2)]
+                await settle()  # both wait for the commit of what came early
+            assert await asyncio.gather(*purges) == [True, True]
+            await early
 
     run(main())
 
 
-@pytest.mark.slow
 def test_the_cleaner_ends_a_purge_that_a_stop_cut_short(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
