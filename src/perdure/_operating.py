@@ -69,6 +69,7 @@ class Operating(Opened):
 
         Raises:
           NotFound: There is none with this id.
+          StoreCorrupt: A journal, of it or of what it has called, is damaged: that one stays.
         """
         if isinstance(which, InvocationFilter):
             return await self._each_of(which, UNFINISHED, self._kill)
@@ -82,6 +83,8 @@ class Operating(Opened):
             scheduler.interventions.kill(raw)
             while scheduler.residents.ending:  # what they wait for is read from the disk
                 await scheduler.answers.committed()
+            if scheduler.answers.record(raw) is not None and _is_unfinished(scheduler, raw):
+                scheduler.interventions.kill(raw)  # says what is in the way
             return True
         finally:
             await scheduler.answers.committed()
@@ -211,9 +214,14 @@ class Operating(Opened):
                 raise NotFound(f"{invocation_id} is not kept")
             if unfinished:
                 raise Conflict(f"{invocation_id} has not completed: cancel it, or wait for its end")
-            if not scheduler.registry.is_registered(record):
-                raise Conflict(f"{invocation_id}: {scheduler.registry.why_blocked(record)}")
-            definition = scheduler.registry.handler(record)
+            registry = scheduler.registry
+            # As new, it begins on the newest version; what is taken over, its own has written.
+            if from_entry or not registry.begins_here(record.service, record.handler):
+                if not registry.is_registered(record):
+                    raise Conflict(f"{invocation_id}: {registry.why_blocked(record)}")
+                definition = registry.handler(record)
+            else:
+                definition = registry.newest(record.service, record.handler)
             if definition.kind is HandlerKind.RUN:
                 raise Conflict(
                     f"run of {record.service} runs once for key {record.key!r}; purge "

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from engine_support import Place, quiet_log, run, until, until_status
+from engine_support import Place, quiet_log, run, scheduler_of, until, until_status
+from stalled_disk import StalledDisk
 
 from perdure import (
     Cancelled,
     Context,
     InvalidInput,
+    InvocationFilter,
     Killed,
     NotFound,
     ObjectContext,
     Service,
     Status,
+    StoreCorrupt,
     VirtualObject,
     Workflow,
     WorkflowContext,
     handler,
 )
+from perdure._ids import parse_id
 
 SEEN: list[str] = []
 
@@ -83,6 +89,12 @@ class Parent(Service):
     async def cancel_by_id(self, ctx: Context, invocation_id: str) -> str:
         ctx.cancel(invocation_id)
         return "asked"
+
+    @handler
+    async def fork(self, ctx: Context) -> list[str]:
+        left = ctx.call(Tree.call, 0, key="left")
+        right = ctx.call(Tree.call, 0, key="right")
+        return [await left, await right]
 
     @handler
     async def raises_it(self, ctx: Context) -> str:
@@ -246,6 +258,75 @@ def test_what_belongs_to_no_service_here_can_be_killed(place: Place) -> None:
             with pytest.raises(Killed):
                 await engine.attach(saga.id)
             assert await engine.attach(waiting.id) == "free"
+
+    run(main())
+
+
+@contextlib.contextmanager
+def damaged_journal(engine: Any, invocation_id: str) -> Iterator[None]:
+    """The journal of one invocation can not be read."""
+    store = scheduler_of(engine).store
+    read = store.journal
+
+    def journal(raw: bytes, *args: Any, **options: Any) -> Any:
+        if raw == parse_id(invocation_id):
+            raise StoreCorrupt("a damaged row")
+        return read(raw, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "journal", journal)
+        yield
+
+
+async def fork_of(engine: Any) -> tuple[Any, str]:
+    """An invocation that waits for two others, and the id of the one it has called last."""
+    root = await engine.send(Parent.fork)
+    await until_status(engine, root, Status.SUSPENDED)
+    page = await engine.invocations(InvocationFilter(service=Tree, key="right"))
+    return root, page.items[0].id
+
+
+def test_a_damaged_journal_keeps_its_own_invocation_alone_from_being_killed(place: Place) -> None:
+    async def main() -> None:
+        async with engine_of(place) as engine:
+            root, damaged = await fork_of(engine)
+            with damaged_journal(engine, damaged):
+                with pytest.raises(StoreCorrupt, match="a damaged row"):
+                    await engine.kill(root.id)
+                with pytest.raises(Killed):
+                    await root.result()
+                assert await engine.call(Tree.free, key="left") == "free"
+                with pytest.raises(StoreCorrupt, match="a damaged row"):
+                    await engine.kill(damaged)
+            assert await engine.kill(damaged)
+            assert await engine.call(Tree.free, key="right") == "free"
+
+    run(main())
+
+
+def test_a_damaged_journal_does_not_stop_the_engine_when_the_kill_had_to_wait(
+    resident_place: Place,
+) -> None:
+    async def main() -> None:
+        quiet_log()
+        async with engine_of(resident_place) as engine:
+            handle = await engine.send(Stubborn.run, key="s")
+            await until_status(engine, handle, Status.SUSPENDED)
+            with damaged_journal(engine, handle.id):
+                with StalledDisk(resident_place.path):
+                    # It goes on, and has a unit that can not be read yet.
+                    cancelled = asyncio.create_task(handle.cancel())
+                    for _ in range(20):
+                        await asyncio.sleep(0)
+                    killed = asyncio.create_task(engine.kill(handle.id))
+                    for _ in range(20):
+                        await asyncio.sleep(0)
+                    assert scheduler_of(engine).residents.ending
+                assert await cancelled
+                with pytest.raises(StoreCorrupt, match="a damaged row"):
+                    await killed
+            assert await engine.call(Tree.free, key="elsewhere") == "free"
+            assert await engine.kill(handle.id)
 
     run(main())
 

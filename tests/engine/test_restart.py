@@ -22,6 +22,7 @@ from perdure import (
     WorkflowContext,
     handler,
 )
+from perdure._runtime import _purges
 
 DONE: list[str] = []
 
@@ -55,7 +56,7 @@ class Job(Service, journal_retention=3600):
 
     @handler
     async def long(self, ctx: Context) -> str:
-        for _ in range(1_200):
+        for _ in range(120):
             await ctx.run("act", act, "long")
         return "done"
 
@@ -188,6 +189,28 @@ def test_what_can_not_be_restarted_is_told_so(place: Place) -> None:
     run(main())
 
 
+def test_as_new_it_needs_the_newest_version_only(place: Place) -> None:
+    class JobV2(Service, name="Job", version=2, journal_retention=3600):
+        @handler
+        async def work(self, ctx: Context, name: str) -> str:
+            await ctx.sleep(0.001)
+            return f"new {name}"
+
+    async def main() -> None:
+        async with engine_of(place) as engine:
+            handle = await ended(engine, Job.work, "a")
+        async with place.engine(JobV2()) as engine:
+            again = await engine.restart(handle.id)
+            assert await again.result() == "new a"
+            with pytest.raises(Conflict, match="version 1 of service 'Job' is not registered"):
+                await engine.restart(handle.id, from_entry=4)
+        async with place.engine(Flow()) as engine:
+            with pytest.raises(Conflict, match="service 'Job' is not registered"):
+                await engine.restart(handle.id)
+
+    run(main())
+
+
 def test_a_restart_is_durable_when_it_is_answered(place: Place) -> None:
     async def main() -> None:
         DONE.clear()
@@ -203,7 +226,11 @@ def test_a_restart_is_durable_when_it_is_answered(place: Place) -> None:
     run(main())
 
 
-def test_no_restart_takes_over_what_a_purge_has_left_of_a_journal(place: Place) -> None:
+def test_no_restart_takes_over_what_a_purge_has_left_of_a_journal(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_purges, "CHUNKS_PER_UNIT", 10)
+
     async def main() -> None:
         async with place.engine(Job()) as engine:
             handle = await engine.send(Job.long)
@@ -212,7 +239,8 @@ def test_no_restart_takes_over_what_a_purge_has_left_of_a_journal(place: Place) 
             begun = []
             while not purge.done():
                 try:
-                    begun.append(await engine.restart(handle.id, from_entry=1_900))
+                    again = await engine.restart(handle.id, from_entry=230)  # some steps are left
+                    begun.append(again)
                 except NotFound:
                     await asyncio.sleep(0)  # where all is committed, nothing is waited for
             for again in begun:

@@ -155,7 +155,7 @@ class Failures:
     def _kill(self, invocation_id: bytes, failure: str) -> None:
         """Attempts are used up, and the policy says to end it."""
         killed = Killed(f"killed after its last attempt failed: {failure}")
-        self._scheduler.residents.end(invocation_id, encode_failure(killed))
+        self._scheduler.residents.end_if_readable(invocation_id, encode_failure(killed))
 
     def _log(
         self,

@@ -36,6 +36,10 @@ class Registry:
         service, instance = self._by_version[record.service, record.version]
         return service.handlers[record.handler], instance
 
+    def begins_here(self, service: str, handler: str) -> bool:
+        """Whether a version of the service that has the handler is registered."""
+        return newest(self._services.get(service, ()), handler) is not None
+
     def newest(self, service: str, handler: str) -> HandlerDefinition:
         """The handler that new invocations begin on."""
         found = newest(self._services[service], handler)

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from perdure._core._entries import Entry, Kind
 from perdure._core._machine import START, State
+from perdure._ids import format_id
 from perdure._runtime._handlers import make_machine
 from perdure._runtime._instance import ADMITTED, LIVE, LOADING, Delivery, Instance, Kept
 from perdure._runtime._layout import Backoff, Output, Record, TimerKey
 from perdure._runtime._outstanding import Outstanding, outstanding_in
 from perdure._runtime._pump import cancel_running
 from perdure._store import Db
-from perdure.errors import Cancelled
+from perdure.errors import Cancelled, StoreCorrupt
 from perdure.serde import encode_failure
 
 if TYPE_CHECKING:
@@ -177,10 +178,27 @@ class Residents:
 
         What it waits for is read off its journal: its handler may be what fails. What it has called
         and waits for ends with it, and so on.
+
+        Raises:
+          StoreCorrupt: The journal of one can not be read; that one stays, all others have ended.
         """
+        damage: StoreCorrupt | None = None
         ended = [invocation_id]
         while ended:  # no recursion: who calls whom may be a long chain
-            ended += self._end_one(ended.pop(), failure)
+            try:
+                ended += self._end_one(ended.pop(), failure)
+            except StoreCorrupt as error:
+                damage = damage or error
+        if damage is not None:
+            raise damage
+
+    def end_if_readable(self, invocation_id: bytes, failure: bytes) -> None:
+        """The same where nobody is there to be told of a damaged journal: it is logged."""
+        try:
+            self.end(invocation_id, failure)
+        except StoreCorrupt as damage:
+            # One damaged journal is no reason to stop all others.
+            logger.error("%s can not be ended: %s", format_id(invocation_id), damage)
 
     def _end_one(self, invocation_id: bytes, failure: bytes) -> list[bytes]:
         """End one of them; those that are to end with it."""
@@ -191,7 +209,7 @@ class Residents:
         unit = self._dropped.get(invocation_id, 0)
         if unit > scheduler.store.committed:
             self.ending.add(invocation_id)
-            scheduler.gate.hold(unit, self.end, invocation_id, failure)
+            scheduler.gate.hold(unit, self.end_if_readable, invocation_id, failure)
             return []
         self.ending.discard(invocation_id)
         record = scheduler.answers.record(invocation_id)
