@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,15 +52,13 @@ async def restate(directory: Path) -> AsyncIterator[Restate]:
     if sys.platform != "linux" or platform.machine() != "x86_64":
         pytest.skip(f"{PACKAGE} is for Linux on x86-64")
     server = node_modules(HERE / "restate") / PACKAGE / "bin" / "restate-server"
-    directory.mkdir(parents=True)
-    node, admin, ingress, endpoint = free_ports(4)
-    config = directory / "restate.toml"
-    config.write_text(CONFIG.format(node=node, admin=admin, ingress=ingress))
+    node, admin, ingress, endpoint = _free_ports(4)
+    config = _written(directory, CONFIG.format(node=node, admin=admin, ingress=ingress))
     handlers = [sys.executable, "-m", "hypercorn", "--bind", f"127.0.0.1:{endpoint}"]
+    command = [server, "--no-logo", "-c", config, "--base-dir", directory / "base"]
     with (
-        (directory / "log").open("wb") as log,
-        _running([*handlers, "restate_services:app"], log) as serving,
-        _running([server, "--no-logo", "-c", config, "--base-dir", directory / "base"], log) as it,
+        _running([*handlers, "restate_services:app"], directory / "endpoint.log") as serving,
+        _running(command, directory / "server.log") as it,
     ):
         urls = Restate(f"http://127.0.0.1:{ingress}", f"http://127.0.0.1:{admin}")
         async with httpx.AsyncClient() as client:
@@ -71,7 +69,14 @@ async def restate(directory: Path) -> AsyncIterator[Restate]:
         yield urls
 
 
-def free_ports(count: int) -> list[int]:
+def _written(directory: Path, text: str) -> Path:
+    directory.mkdir(parents=True)
+    config = directory / "restate.toml"
+    config.write_text(text)
+    return config
+
+
+def _free_ports(count: int) -> list[int]:
     """Ports of loopback that nobody has: these servers can not tell which they took."""
     with contextlib.ExitStack() as stack:
         bound = [stack.enter_context(listening()) for _ in range(count)]
@@ -79,10 +84,11 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def _running(command: list[Any], log: Any) -> Any:
-    process = subprocess.Popen(
-        command, stdout=log, stderr=log, cwd=HERE, env={**os.environ, "PYTHONPATH": str(HERE)}
-    )
+def _running(command: list[Any], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """*command* while the block runs, however that ends."""
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=HERE, env=environment)
     try:
         yield process
     finally:

@@ -137,9 +137,12 @@ async def _both(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What perdure and Restate are seen to answer."""
     async with asyncio.timeout(HANG_S):
-        async with wire(place) as on:
-            async with served(ingress(on.engine)) as one, served(admin(on.engine)) as other:
-                ours = await ask("perdure", one, other)
+        async with (
+            wire(place) as on,
+            served(ingress(on.engine)) as one,
+            served(admin(on.engine)) as other,
+        ):
+            ours = await ask("perdure", one, other)
         async with restate(directory / "restate") as urls:
             theirs = await ask("restate", urls.ingress, urls.admin)
     return ours, theirs

@@ -310,7 +310,8 @@ def test_a_send_with_a_delay_tells_when_it_runs(resident_place: Place, delay: st
 
 
 @pytest.mark.parametrize(
-    "delay", ["2000", "", "2 parsecs", "1M", "1s,", "1s,2s", "-2s", "P", "PT", "1e400s", "9" * 18 + "w"]
+    "delay",
+    ["2000", "", "2 parsecs", "1M", "1s,", "1s,2s", "-2s", "P", "PT", "1e400s", "9" * 18 + "w"],
 )
 def test_a_delay_without_unit_or_sense_is_refused(resident_place: Place, delay: str) -> None:
     async def main() -> None:

@@ -33,7 +33,7 @@ def compiled(place: Path) -> Path:
     for name in ("program.ts", "tsconfig.json", "package.json"):
         shutil.copy(FOLDER / name, place)
     (place / "node_modules").symlink_to(packages)
-    compiler = ["node", packages / "typescript" / "bin" / "tsc", "-p", place]
+    compiler = ["node", str(packages / "typescript" / "bin" / "tsc"), "-p", str(place)]
     done = subprocess.run(compiler, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     return place / "built" / "program.js"
