@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import uvicorn
+from engine_support import until
 
 
 @contextlib.asynccontextmanager
@@ -20,11 +21,7 @@ async def served(app: Any, **options: Any) -> AsyncIterator[str]:
     with listening() as bound:
         serving = asyncio.ensure_future(server._serve([bound]))
         try:
-            while not server.started:
-                await asyncio.sleep(0.001)
-                if serving.done():
-                    serving.result()
-                    raise RuntimeError("uvicorn has ended before it served anything")
+            await until(lambda: server.started, "uvicorn")
             yield url_of(bound)
         finally:
             server.should_exit = True

@@ -16,7 +16,13 @@ UNKNOWN = {
 }
 HOUR = "/Greeter/nap/send?delay=1h"
 COMPARED = ("content-type", "x-restate-error-source")
-PRESENT = ("x-restate-id", "idempotency-expires", "retry-after")
+PRESENT = (
+    "x-restate-id",
+    "idempotency-expires",
+    "retry-after",
+    "access-control-allow-origin",
+    "access-control-allow-headers",
+)
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(Z|\+00:00)")
 _ID = re.compile(r"\b(?:inv_[0-9A-Za-z]{10,}|(?:sign|awk)_[-\w]+)")
 # Both say so with the same words; what was wrong with it each says with words of its own.
@@ -65,7 +71,14 @@ class Side:
             named = sorted(answer.json()) if answer.is_success and answer.content else []
             self.seen[asked] = Seen(answer.status_code, named, {})
         else:
-            answer = await self.ingress.request(method, path, **parts)
+            try:
+                answer = await self.ingress.request(method, path, **parts)
+            except httpx.ReadError:
+                # What Restate refuses by its path alone it answers, now and then, by closing the
+                # connection: it has not read the body.
+                if self.name == "perdure":
+                    raise
+                answer = await self.ingress.request(method, path, **parts)
             self.seen[asked] = self._of(answer)
         return answer
 
@@ -240,6 +253,11 @@ async def methods(on: Side) -> None:
         await on.ask(method, "/Greeter/greet")
         await on.ask(method, "/restate/health")
     await on.post("/restate/health")
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": "x-mine"}
+    await on.ask("OPTIONS", "/Greeter/greet", headers={"origin": "http://web.test", **asked})
+    await on.ask("OPTIONS", "/Greeter/greet")
+    await on.post("/Greeter/greet", "x", headers={"origin": "http://web.test"})
+    await on.post("/Greeter/nope", "x", headers={"origin": "http://web.test"})
     await on.get("/restate/attach")
     await on.get("/restate/lookup")
     await on.get("/Greeter/greet/send")
@@ -273,6 +291,13 @@ async def idempotency(on: Side) -> None:
     await on.post("/Counter/k1/add/send", 7, headers=key)
     await on.post("/restate/call/Counter/k1/add", 7, headers=key)
     await on.post("/Counter/k2/add", 1, headers=key)
+    at_once = [
+        on.ingress.post("/Counter/k3/add", json=amount, headers={"idempotency-key": "at once"})
+        for amount in (1, 1, 1)
+    ]
+    answers = await asyncio.gather(*at_once)
+    ids = {each.headers["x-restate-id"] for each in answers}
+    on.seen["at once"] = Seen(len(ids), [each.json() for each in answers], {})
     await on.post("/Greeter/greet", "a", headers=key)
     await on.post("/Greeter/void", "a", headers=key)
     await on.post("/Greeter/void", "a", headers=key)

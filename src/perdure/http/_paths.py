@@ -44,7 +44,7 @@ def segments_of(scope: Mapping[str, Any]) -> list[str]:
     if len(parts) > 1 and not parts[-1]:
         del parts[-1]  # a slash at the end says nothing
     mounted = scope.get("root_path", "").strip("/")
-    if mounted and scope["path"].startswith("/" + mounted):
+    if mounted and f"{scope['path']}/".startswith(f"/{mounted}/"):
         # Servers and frameworks agree that "path" has "root_path" in front, quoted or not.
         parts = parts[mounted.count("/") + 1 :]
     if "%" not in text:
