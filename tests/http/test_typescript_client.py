@@ -143,7 +143,9 @@ SEEN: dict[str, Any] = {
 RETRIED = {
     "closed, with patience": "hi Bob",
     "busy, with patience": "hi Bob",
-    "not retried": failed(503, "my msg", metadata={"k": "v"}),
+    "attempts at both": 4,
+    "failed for good": failed(503, "my msg", metadata={"k": "v"}),
+    "attempts at that": 1,
 }
 
 

@@ -73,7 +73,7 @@ class Side:
         else:
             try:
                 answer = await self.ingress.request(method, path, **parts)
-            except httpx.ReadError:
+            except (httpx.ReadError, httpx.RemoteProtocolError):
                 # What Restate refuses by its path alone it answers, now and then, by closing the
                 # connection: it has not read the body.
                 if self.name == "perdure":

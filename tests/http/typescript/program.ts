@@ -163,15 +163,26 @@ async function awakeables(): Promise<void> {
   await note("no awakeable", client.resolveAwakeable("foo", 1));
 }
 
-// Each is refused at first, and told when to come again.
+// Two are refused at first and told when to come again, long before the client would by itself;
+// the third fails for good, whatever its status.
 async function retries(): Promise<void> {
-  const retry = { initialInterval: 60_000, maxDuration: 30_000 };
+  let attempts = 0;
+  const counted: typeof fetch = (...request) => {
+    attempts += 1;
+    return fetch(...request);
+  };
+  const patient = (to: string, initialInterval: number) => {
+    const retry = { initialInterval, maxInterval: initialInterval, maxDuration: 30_000 };
+    return restate.connect({ url: to, retry, fetch: counted }).serviceClient(Greeter);
+  };
   for (const name of ["closed", "busy"]) {
-    const patient = restate.connect({ url: `${late}/${name}`, retry }).serviceClient(Greeter);
-    await note(`${name}, with patience`, patient.greet("Bob", opts({ idempotencyKey: "r" })));
+    const greeted = patient(`${late}/${name}`, 60_000).greet("Bob", opts({ idempotencyKey: "r" }));
+    await note(`${name}, with patience`, greeted);
   }
-  const failing = restate.connect({ url, retry }).serviceClient(Greeter);
-  await note("not retried", failing.fail(503, opts({ idempotencyKey: "r" })));
+  await note("attempts at both", Promise.resolve(attempts));
+  attempts = 0;
+  await note("failed for good", patient(url, 1).fail(503, opts({ idempotencyKey: "r" })));
+  await note("attempts at that", Promise.resolve(attempts));
 }
 
 await services();
