@@ -62,6 +62,7 @@ class Scheduler:
 
     Attributes:
       draining: It closes: nothing new starts.
+      failed: Set once nothing is accepted any more, because of ``failure``.
       stage: Where handlers run; the pump and whoever reports a failure leave it.
     """
 
@@ -107,6 +108,7 @@ class Scheduler:
         self._room = asyncio.Event()
         self._room.set()
         self._quiet = asyncio.Event()
+        self.failed = asyncio.Event()
 
     @property
     def failure(self) -> PerdureError | None:
@@ -226,6 +228,7 @@ class Scheduler:
         self._fail_waiting(failure)
         self._room.set()
         self._quiet.set()
+        self.failed.set()
 
     def _fail_waiting(self, failure: PerdureError) -> None:
         self.gate.fail(failure)

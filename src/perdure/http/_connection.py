@@ -1,0 +1,261 @@
+"""A connection of the server, and the patience it has with its client.
+
+Theory of operation. uvicorn's protocol parses requests and runs the app; this adds what a stranger
+could abuse: time and memory. A connection is in one of four phases, and each but the last has its
+deadline: between requests, in the headers of one, in its body, and with a request read and not
+answered, which may take weeks. Beside that, what was answered has to be taken in time. All
+deadlines of one kind are equally long, so that those kept in the order of their beginning are in
+the order of their end: beginning and ending one costs a dictionary's insertion and removal, and a
+sweep each second looks at none that is not due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from email.utils import formatdate
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import Final
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from perdure.http._limits import Limits
+from perdure.http._security import ErrorForm, secured
+
+SWEEP_S: Final = 1.0
+
+
+class Deadlines:
+    """Connections that have *seconds* for what they do; *expired* is called with one that is late.
+
+    It may be called up to a sweep later.
+    """
+
+    def __init__(self, seconds: float, expired: Callable[[Connection], None]) -> None:
+        self.seconds = seconds
+        self._expired = expired
+        self._due: dict[Connection, float] = {}
+
+    def begin(self, connection: Connection, now: float) -> None:
+        self._due.pop(connection, None)
+        self._due[connection] = now + self.seconds
+
+    def end(self, connection: Connection) -> None:
+        self._due.pop(connection, None)
+
+    def sweep(self, now: float) -> None:
+        late = []
+        for connection, due in self._due.items():
+            if due > now:
+                break
+            late.append(connection)
+        for connection in late:
+            del self._due[connection]
+            self._expired(connection)
+
+
+class Watch:
+    """The connections of one listening app.
+
+    Attributes:
+      state: uvicorn's own view of them.
+      closed: Set while there is none.
+    """
+
+    def __init__(self, limits: Limits, form: ErrorForm) -> None:
+        self.limits = limits
+        self.form = form
+        self.state = ServerState()
+        self.heads = Deadlines(limits.header_seconds, Connection.head_is_late)
+        self.bodies = Deadlines(limits.body_seconds, Connection.body_is_late)
+        self.answers = Deadlines(limits.send_seconds, Connection.answer_is_not_taken)
+        self.closed = asyncio.Event()
+        self.closed.set()
+        self._loop = asyncio.get_running_loop()
+        self._all = (self.heads, self.bodies, self.answers)
+        self._every = min(SWEEP_S, min(each.seconds for each in self._all) / 4)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        self._sweep()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _sweep(self) -> None:
+        self.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+        now = self._loop.time()
+        for deadlines in self._all:
+            deadlines.sweep(now)
+        self._timer = self._loop.call_later(self._every, self._sweep)
+
+    def opened(self) -> None:
+        self.closed.clear()
+
+    def lost(self, connection: Connection) -> None:
+        for deadlines in self._all:
+            deadlines.end(connection)
+        if not self.state.connections:
+            self.closed.set()
+
+
+class _Phase(Enum):
+    BETWEEN = auto()
+    HEAD = auto()
+    BODY = auto()
+    READ = auto()
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's protocol with limits of time and memory."""
+
+    def __init__(self, config: Config, watch: Watch, *, access_log: bool) -> None:
+        super().__init__(config, watch.state, {})
+        self.access_log = access_log
+        self._watch = watch
+        self._phase = _Phase.HEAD
+        self._undigested = 0  # bytes since the parser last got somewhere
+        self._begun = False  # a request, the first one
+        self._unanswered = 0  # requests
+
+    # -- the connection -----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        watch = self._watch
+        watch.opened()
+        if len(self.connections) > watch.limits.connections:
+            self._refuse(503, "too many connections")
+        else:
+            watch.heads.begin(self, self.loop.time())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self._watch.lost(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase is _Phase.BETWEEN:
+            self._head_begins()
+        self._undigested += len(data)
+        super().data_received(data)
+        if self._undigested > self._watch.limits.header_bytes:
+            if self._phase is _Phase.HEAD:
+                limit = self._watch.limits.header_bytes
+                self._refuse(431, f"the headers are longer than {limit:,} bytes")
+            elif self._phase is _Phase.BODY:  # what frames a body can be without end too
+                self.transport.abort()
+
+    # -- the parser -----------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._begun = True
+        self._undigested = 0
+        if self._phase is not _Phase.HEAD:
+            self._head_begins()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Behind the body, headers would change a request that was let in without them.
+        if self._phase is _Phase.HEAD:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._phase = _Phase.BODY
+        self._undigested = 0
+        self._unanswered += 1
+        self._watch.heads.end(self)
+        super().on_headers_complete()
+        if not self.pipeline:  # else it is not read on until it has its turn
+            self._watch.bodies.begin(self, self.loop.time())
+
+    def on_body(self, body: bytes) -> None:
+        self._undigested = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._phase = _Phase.READ
+        self._undigested = 0
+        self._watch.bodies.end(self)
+        super().on_message_complete()
+        if self.cycle.response_complete:  # it was answered before it had come whole
+            self._is_between()
+
+    def on_response_complete(self) -> None:
+        self._unanswered -= 1
+        waiting = len(self.pipeline)
+        super().on_response_complete()
+        now = self.loop.time()
+        if self.transport.get_write_buffer_size():
+            self._watch.answers.begin(self, now)
+        if waiting == 1 and self._phase is _Phase.BODY:
+            self._watch.bodies.begin(self, now)
+        elif not waiting and self._phase is _Phase.READ:
+            self._phase = _Phase.BETWEEN
+
+    def _head_begins(self) -> None:
+        self._phase = _Phase.HEAD
+        self._watch.heads.begin(self, self.loop.time())
+
+    def _is_between(self) -> None:
+        """Wait for the next request, as long as uvicorn does after an answer."""
+        self._phase = _Phase.BETWEEN
+        if not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    # -- the answer ---------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch.answers.begin(self, self.loop.time())
+
+    # -- patience -------------------------------------------------------------------------------
+
+    def head_is_late(self) -> None:
+        if not self._begun:  # not a byte has come: a browser's spare connection
+            self.transport.close()
+        else:
+            self._refuse(408, "the headers did not come in time")
+
+    def body_is_late(self) -> None:
+        if self.cycle.response_complete:
+            self.cut()
+        else:
+            self._refuse(408, "the body did not come in time")
+
+    def answer_is_not_taken(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+
+    def timeout_keep_alive_handler(self) -> None:
+        # Closing alone would wait for a client that does not take the answer it has.
+        self.cut()
+
+    def cut(self) -> None:
+        """Close, and do not wait for a client that does not take its answer."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer, if that is still possible, and close."""
+        if self._unanswered:
+            if self._unanswered > 1 or self._phase is _Phase.HEAD or self.cycle.response_started:
+                self.transport.abort()  # it would be taken for the answer to another request
+                return
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        headers, body = self._watch.form(status, message)
+        lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
+        answered = secured([*self.server_state.default_headers, *headers])
+        lines += [name + b": " + value for name, value in answered]
+        self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", body]))
+        self.transport.close()
