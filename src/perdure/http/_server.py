@@ -2,8 +2,8 @@
 
 Theory of operation. Both sockets are taken before the engine opens, so that a port in use leaves
 nothing behind, and listen after. To stop, the server takes nothing new, ends the waits for results
-at once (what they wait for goes on after the next start), lets requests that are being worked on
-end within a grace time, and closes the engine, which drains. Signals are the server's own: uvicorn
+that are not there in a moment (what they wait for goes on after the next start), lets requests that
+are being worked on end within a grace time, and closes the engine, which drains. Signals are the server's own: uvicorn
 would handle them once for each of its servers.
 """
 
@@ -17,7 +17,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Final, TypedDict, Unpack
 
@@ -46,6 +46,9 @@ BACKLOG: Final = 4096
 ADMIN_CONNECTIONS: Final = 128
 """Of ``Limits.connections`` apart, so that the busiest ingress leaves room for its operators."""
 
+WAITS_S: Final = 0.5
+"""How long results are waited for in a stop: those of quick handlers still reach who has asked."""
+
 _CUT_OFF_S: Final = 1.0
 """How long tasks that were cancelled, and the last bytes of answers, are waited for."""
 
@@ -60,7 +63,7 @@ class Listener:
         self.port: int = sockets[0].getsockname()[1]
         self._app = app
         self._sockets = sockets
-        self._watch = Watch(limits, app.form)
+        self.watch = Watch(limits, app.form)
         self._access_log = log
         self._servers: list[asyncio.Server] = []
         app.local_only = not place.guarded
@@ -77,7 +80,7 @@ class Listener:
         self._config.load()
 
     async def start(self) -> None:
-        self._watch.start()
+        self.watch.start()
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             self._servers.append(
@@ -87,32 +90,34 @@ class Listener:
         logger.info("the %s listens on http://%s", self.place.name, address)
 
     def _connection(self) -> Connection:
-        return Connection(self._config, self._watch, access_log=self._access_log)
+        return Connection(self._config, self.watch, access_log=self._access_log)
 
     async def stop(self, grace_s: float) -> None:
-        """Take nothing new, and end what is there: waits at once, work within *grace_s*."""
+        """Take nothing new, and end what is there: waits soon, work within *grace_s*."""
         for server in self._servers:
             server.close()
-        self._app.traffic.stop()
-        state = self._watch.state
+        traffic, state = self._app.traffic, self.watch.state
+        traffic.stopping = True
         for connection in tuple(state.connections):
             connection.shutdown()
-        if state.tasks:
-            await asyncio.wait(tuple(state.tasks), timeout=grace_s)
+        waits_s = min(WAITS_S, grace_s)
+        await _ended(state.tasks, waits_s)
+        traffic.end_waits()
+        await _ended(state.tasks, grace_s - waits_s)
         late = tuple(state.tasks)
         if late:
             logger.warning("%d requests to the %s are cut off", len(late), self.place.name)
             for task in late:
                 task.cancel()
-            await asyncio.wait(late, timeout=_CUT_OFF_S)
+            await _ended(late, _CUT_OFF_S)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._watch.closed.wait(), _CUT_OFF_S)
+            await asyncio.wait_for(self.watch.closed.wait(), _CUT_OFF_S)
         self.close()
 
     def close(self) -> None:
         """Let go of everything, at once."""
-        self._watch.stop()
-        for connection in tuple(self._watch.state.connections):
+        self.watch.stop()
+        for connection in tuple(self.watch.state.connections):
             connection.transport.abort()
         for server in self._servers:
             server.close()
@@ -141,6 +146,13 @@ class Options(TypedDict, total=False):
     limits: Limits
     grace_s: float
     access_log: bool
+
+
+async def _ended(tasks: Iterable[asyncio.Task[None]], timeout_s: float) -> None:
+    """Wait until *tasks* have ended, but no longer than that."""
+    running = tuple(tasks)
+    if running:
+        await asyncio.wait(running, timeout=timeout_s)
 
 
 class Server:

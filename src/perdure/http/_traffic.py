@@ -16,16 +16,18 @@ class Traffic:
     working: Requests being worked on, without those that wait.
     waiting: The tasks of the requests that wait.
     stopping: No request is taken any more.
+    ending: Nothing is waited for any more.
     """
 
     def __init__(self) -> None:
         self.working = 0
         self.waiting: set[asyncio.Task[Any]] = set()
         self.stopping = False
+        self.ending = False
 
-    def stop(self) -> None:
-        """End the waits, those that begin later as well; what was being worked on may end."""
-        self.stopping = True
+    def end_waits(self) -> None:
+        """Take no request any more, and end the waits of those that are here, later ones too."""
+        self.stopping = self.ending = True
         for task in self.waiting:
             task.cancel()
 
@@ -51,7 +53,7 @@ class Waiting:
         assert task is not None
         traffic.working -= 1
         traffic.waiting.add(task)
-        if traffic.stopping:
+        if traffic.ending:
             task.cancel()
 
     def __exit__(
