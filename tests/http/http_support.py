@@ -1,160 +1,175 @@
-"""What the tests of the wire share: apps, requests to them without a server, a client that is slow."""
+"""What tests of the wire share: services to ask, and clients in the process."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
-from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from perdure.http._asgi import App, Message, Receive, Scope, Send
-from perdure.http._limits import DEFAULT_LIMITS, Limits
-from perdure.http._listening import Place, bound
-from perdure.http._security import Guard, ingress_error
-from perdure.http._server import Listener
-from perdure.http._tokens import Tokens
+import httpx
+from engine_support import Place
 
-Headers = list[tuple[bytes, bytes]]
+import perdure
+from perdure import (
+    Context,
+    Engine,
+    ObjectContext,
+    ObjectSharedContext,
+    Pending,
+    TerminalError,
+    WorkflowContext,
+    WorkflowSharedContext,
+)
+from perdure.http import admin, ingress
 
-
-async def answer(send: Send, body: bytes, *headers: tuple[bytes, bytes]) -> None:
-    start = {"type": "http.response.start", "status": 200}
-    length = (b"content-length", b"%d" % len(body))
-    await send({**start, "headers": [(b"content-type", b"application/json"), length, *headers]})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def body_of(receive: Receive) -> bytes | None:
-    """The body of a request; None if it did not come whole."""
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        body += message["body"]
-        if not message["more_body"]:
-            return body
-
-
-async def length_app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with the length of the body."""
-    body = await body_of(receive)
-    await answer(send, b"gone" if body is None else b"%d" % len(body))
-
-
-async def headers_app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with the names of the headers, when it has read the body."""
-    await body_of(receive)
-    names = sorted(name.decode() for name, _ in scope["headers"])
-    await answer(send, json.dumps(names).encode())
+JSON = {"content-type": "application/json"}
 
 
 @dataclass
-class Answer:
-    """What came back."""
-
-    status: int
-    headers: dict[bytes, bytes]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
+class Item:
+    name: str
+    price: float
+    due: datetime | None = None
 
 
-@dataclass
-class Asked:
-    """A request made of an app without a server."""
+class Greeter(perdure.Service):
+    """Answers at once."""
 
-    app: App
-    method: str = "POST"
-    path: str = "/Greeter/greet"
-    root_path: str = ""
-    query: bytes = b""
-    headers: Headers = field(default_factory=list)
-    body: Iterable[bytes] = (b"",)
+    @perdure.handler
+    async def greet(self, ctx: Context, name: str) -> str:
+        return f"hi {name}"
 
-    async def answer(self) -> Answer:
-        parts = list(self.body)
-        sent: list[Message] = []
+    @perdure.handler
+    async def untyped(self, ctx: Context, value):  # type: ignore[no-untyped-def]
+        return value
 
-        async def receive() -> Message:
-            if not parts:
-                return {"type": "http.disconnect"}
-            part = parts.pop(0)
-            return {"type": "http.request", "body": part, "more_body": bool(parts)}
+    @perdure.handler
+    async def void(self, ctx: Context, name: str) -> None: ...
 
-        async def send(message: Message) -> None:
-            sent.append(message)
+    @perdure.handler
+    async def noargs(self, ctx: Context) -> str:
+        return "noargs"
 
-        scope = {
-            "type": "http",
-            "method": self.method,
-            "path": self.path,
-            "raw_path": self.path.encode(),
-            "root_path": self.root_path,
-            "query_string": self.query,
-            "headers": self.headers,
-        }
-        await self.app(scope, receive, send)
-        assert [each["type"] for each in sent[:1]] == ["http.response.start"]
-        body = b"".join(each.get("body", b"") for each in sent[1:])
-        return Answer(sent[0]["status"], dict(sent[0]["headers"]), body)
+    @perdure.handler
+    async def maybe(self, ctx: Context, name: str | None = "nobody") -> str | None:
+        return name
+
+    @perdure.handler
+    async def raw(self, ctx: Context, content: bytes) -> bytes:
+        return content[::-1]
+
+    @perdure.handler
+    async def price(self, ctx: Context, item: Item) -> Item:
+        return Item(item.name, item.price * 2, item.due)
+
+    @perdure.handler
+    async def fail(self, ctx: Context, code: int) -> None:
+        raise TerminalError("my msg", code or None, {"k": "v"} if code else None)
+
+    @perdure.handler
+    async def headers(self, ctx: Context) -> dict[str, str]:
+        return dict(ctx.request.headers)
+
+    @perdure.handler(private=True)
+    async def secret(self, ctx: Context) -> None: ...
+
+    @perdure.handler
+    async def wait(self, ctx: Context) -> str:
+        return await ctx.signal("go", str)
+
+    @perdure.handler
+    async def nap(self, ctx: Context, seconds: float) -> str:
+        await ctx.sleep(seconds)
+        return "awake"
 
 
-def guarded(app: App = length_app, **options: Any) -> Guard:
-    return Guard(app, **{"form": ingress_error, **options})
+class Counter(perdure.VirtualObject):
+    @perdure.handler
+    async def add(self, ctx: ObjectContext, amount: int) -> int:
+        total = await ctx.get("total", int, 0) + amount
+        ctx.set("total", total)
+        return total
+
+    @perdure.handler
+    async def total(self, ctx: ObjectSharedContext) -> int:
+        return await ctx.get("total", int, 0)
+
+    @perdure.handler
+    async def slow(self, ctx: ObjectContext) -> str:
+        return await ctx.signal("go", str)
 
 
-class Raw:
-    """A client that sends and reads only what it is told to."""
+class Signup(perdure.Workflow):
+    async def run(self, ctx: WorkflowContext, name: str) -> str:
+        ctx.set("status", "waiting")
+        return f"{name}:{await ctx.promise('approval', str)}"
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
+    @perdure.handler
+    async def approve(self, ctx: WorkflowSharedContext, answer: str) -> str:
+        await ctx.promise("approval", str).resolve(answer)
+        return "resolved"
 
-    async def send(self, *parts: bytes) -> None:
-        self.writer.write(b"".join(parts))
-        await self.writer.drain()
+    @perdure.handler
+    async def refuse(self, ctx: WorkflowSharedContext, reason: str) -> None:
+        await ctx.promise("approval", str).reject(reason, 499)
 
-    async def answer(self) -> Answer:
-        head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        pairs = (line.split(": ", 1) for line in head[1:] if line)
-        headers = {name.encode(): value.encode() for name, value in pairs}
-        body = await self.reader.readexactly(int(headers[b"content-length"]))
-        return Answer(int(head[0].split()[1]), headers, body)
+    @perdure.handler
+    async def peek(self, ctx: WorkflowSharedContext) -> str | None:
+        value = await ctx.promise("approval", str).peek()
+        return None if value is Pending else value
 
-    async def is_closed(self) -> bool:
-        """Whether the server has closed, or does before it says anything more."""
-        try:
-            return await self.reader.read(1) == b""
-        except ConnectionError:
-            return True
+
+class Waiter(perdure.Service):
+    """Waits for awakeables, whose ids it leaves in ``ids``."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    @perdure.handler
+    async def wait(self, ctx: Context) -> str:
+        awakeable = ctx.awakeable(str)
+        if awakeable.id not in self.ids:
+            self.ids.append(awakeable.id)
+        return await awakeable
+
+
+class Wire:
+    """An engine, and clients of its two apps."""
+
+    def __init__(self, engine: Engine, waiter: Waiter) -> None:
+        self.engine = engine
+        self.waiter = waiter
+        self.ingress = _client(ingress(engine))
+        self.admin = _client(admin(engine))
+
+    async def call(self, path: str, value: Any = ..., **headers: str) -> httpx.Response:
+        """POST *value* as JSON; without one, nothing."""
+        sent = {name.replace("_", "-"): text for name, text in headers.items()}
+        if value is ...:
+            return await self.ingress.post(path, headers=sent)
+        return await self.ingress.post(path, json=value, headers=sent)
+
+
+def _client(app: Any) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
+    return httpx.AsyncClient(transport=transport, base_url="http://perdure.test")
 
 
 @contextlib.asynccontextmanager
-async def listening(
-    app: App = length_app, limits: Limits = DEFAULT_LIMITS, *, tokens: Tokens | None = None
-) -> AsyncIterator[tuple[Listener, Callable[[], contextlib.AbstractAsyncContextManager[Raw]]]]:
-    """A real listener, and what connects to it."""
-    place = Place("ingress", "127.0.0.1", 0, "", tokens is not None)
-    guard = guarded(app, limits=limits, tokens=tokens)
-    listener = Listener(guard, place, bound(place), limits, False)
+async def wire(place: Place, **options: Any) -> AsyncIterator[Wire]:
+    waiter = Waiter()
+    async with place.engine(Greeter(), Counter(), Signup(), waiter, **options) as engine:
+        on = Wire(engine, waiter)
+        async with on.ingress, on.admin:
+            yield on
 
-    @contextlib.asynccontextmanager
-    async def connected() -> AsyncIterator[Raw]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-        try:
-            yield Raw(reader, writer)
-        finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
 
-    await listener.start()
-    try:
-        yield listener, connected
-    finally:
-        await listener.stop(0.0)
+def error(answer: httpx.Response) -> tuple[int, str, str]:
+    """Status, message and source of an error; its body and its headers agree."""
+    body = answer.json()
+    assert body["code"] == answer.status_code
+    assert answer.headers["x-restate-error-source"] == body["source"]
+    assert answer.headers["content-type"] == "application/json"
+    return answer.status_code, body["message"], body["source"]

@@ -7,12 +7,15 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from engine_support import run
-from http_support import (
+from engine_support import run, until
+from server_support import (
     Answer,
     Asked,
+    Raw,
     answer,
     body_of,
+    client_of,
+    connected,
     guarded,
     headers_app,
     length_app,
@@ -20,7 +23,7 @@ from http_support import (
 )
 
 from perdure.http import Limits
-from perdure.http._asgi import Receive, Scope, Send
+from perdure.http._requests import Receive, Scope, Send
 from perdure.http._traffic import Waiting
 
 SHORT = 0.2
@@ -102,8 +105,7 @@ async def crowd(door: Door, guard: object, count: int, path: str = "/") -> list[
     """*count* requests that are inside, or have been refused."""
     before = door.inside
     tasks = [asyncio.ensure_future(Asked(guard, path=path).answer()) for _ in range(count)]  # type: ignore[arg-type] # an app
-    while door.inside - before + sum(each.done() for each in tasks) < count:
-        await asyncio.sleep(0)
+    await until(lambda: door.inside - before + sum(each.done() for each in tasks) == count)
     return tasks
 
 
@@ -208,12 +210,12 @@ def test_work_that_begins_to_wait_once_the_waits_are_ended_is_told_the_same() ->
 
 def test_headers_that_do_not_come_in_time_end_the_connection() -> None:
     async def main() -> None:
-        async with listening(limits=Limits(header_seconds=SHORT)) as (_, connected):
-            async with connected() as silent, connected() as slow:
-                await slow.send(POST)
-                assert (await slow.answer()).status == 408
-                assert await slow.is_closed()
-                assert await silent.is_closed()
+        async with client_of(limits=Limits(header_seconds=SHORT)) as slow:
+            await slow.send(POST)
+            assert (await slow.answer()).status == 408
+            assert await slow.is_closed()
+        async with client_of(limits=Limits(header_seconds=SHORT)) as silent:
+            assert await silent.is_closed()
 
     run(main())
 
@@ -221,41 +223,38 @@ def test_headers_that_do_not_come_in_time_end_the_connection() -> None:
 @pytest.mark.parametrize("drop", [b"\r\n", b"P"])
 def test_a_second_request_has_as_long_for_its_headers_from_its_first_byte(drop: bytes) -> None:
     async def main() -> None:
-        async with listening(limits=Limits(header_seconds=SHORT)) as (_, connected):
-            async with connected() as slow:
-                await slow.send(GET)
-                assert (await slow.answer()).status == 200
-                await slow.send(drop)
-                assert (await slow.answer()).status == 408
-                assert await slow.is_closed()
+        async with client_of(limits=Limits(header_seconds=SHORT)) as slow:
+            await slow.send(GET)
+            assert (await slow.answer()).status == 200
+            await slow.send(drop)
+            assert (await slow.answer()).status == 408
+            assert await slow.is_closed()
 
     run(main())
 
 
 def test_headers_without_end_are_refused_while_they_come() -> None:
     async def main() -> None:
-        async with listening(limits=Limits(header_bytes=1_000)) as (_, connected):
-            async with connected() as endless:
-                await endless.send(POST, b"x-endless: ")
-                answered = asyncio.ensure_future(endless.answer())
-                while not answered.done():
-                    await endless.send(b"x" * 100)
-                    await asyncio.wait({answered}, timeout=0.01)
-                assert (await answered).status == 431
-                assert await endless.is_closed()
+        async with client_of(limits=Limits(header_bytes=1_000)) as endless:
+            await endless.send(POST, b"x-endless: ")
+            answered = asyncio.ensure_future(endless.answer())
+            while not answered.done():
+                await endless.send(b"x" * 100)
+                await asyncio.wait({answered}, timeout=0.01)
+            assert (await answered).status == 431
+            assert await endless.is_closed()
 
     run(main())
 
 
 def test_a_body_that_does_not_come_in_time_is_refused() -> None:
     async def main() -> None:
-        async with listening(limits=Limits(body_seconds=SHORT)) as (_, connected):
-            async with connected() as slow:
-                await slow.send(POST, b"content-length: 10\r\n\r\n12345")
-                refused = await slow.answer()
-                assert (refused.status, refused.json["code"]) == (408, 408)
-                assert refused.headers[b"x-content-type-options"] == b"nosniff"
-                assert await slow.is_closed()
+        async with client_of(limits=Limits(body_seconds=SHORT)) as slow:
+            await slow.send(POST, b"content-length: 10\r\n\r\n12345")
+            refused = await slow.answer()
+            assert (refused.status, refused.json["code"]) == (408, 408)
+            assert refused.headers[b"x-content-type-options"] == b"nosniff"
+            assert await slow.is_closed()
 
     run(main())
 
@@ -267,17 +266,16 @@ def test_the_app_of_a_body_that_does_not_come_sees_its_client_go() -> None:
         seen.put_nowait(await body_of(receive))
 
     async def main() -> None:
-        async with listening(app, Limits(body_seconds=SHORT)) as (_, connected):
-            async with connected() as slow:
-                await slow.send(POST, b"content-length: 10\r\n\r\n12345")
-                assert await seen.get() is None
+        async with client_of(app, Limits(body_seconds=SHORT)) as slow:
+            await slow.send(POST, b"content-length: 10\r\n\r\n12345")
+            assert await seen.get() is None
 
     run(main())
 
 
 def test_a_body_is_taken_as_slowly_as_the_limit_allows() -> None:
     async def main() -> None:
-        async with listening() as (_, connected), connected() as client:
+        async with client_of() as client:
             await client.send(POST, b"content-length: 4\r\n\r\n")
             for byte in b"body":
                 await client.send(bytes([byte]))
@@ -288,12 +286,11 @@ def test_a_body_is_taken_as_slowly_as_the_limit_allows() -> None:
 
 def test_a_body_without_a_length_is_counted_as_it_comes() -> None:
     async def main() -> None:
-        async with listening(limits=Limits(body_bytes=1_000)) as (_, connected):
-            async with connected() as client:
-                await client.send(POST, b"transfer-encoding: chunked\r\n\r\n")
-                for _ in range(6):
-                    await client.send(b"c8\r\n", b"x" * 200, b"\r\n")
-                assert (await client.answer()).body == b"length limit exceeded"
+        async with client_of(limits=Limits(body_bytes=1_000)) as client:
+            await client.send(POST, b"transfer-encoding: chunked\r\n\r\n")
+            for _ in range(6):
+                await client.send(b"c8\r\n", b"x" * 200, b"\r\n")
+            assert (await client.answer()).body == b"length limit exceeded"
 
     run(main())
 
@@ -301,7 +298,7 @@ def test_a_body_without_a_length_is_counted_as_it_comes() -> None:
 def test_the_rest_of_a_body_that_was_refused_is_not_waited_for_longer_than_a_body() -> None:
     async def main() -> None:
         limits = Limits(body_bytes=1_000, body_seconds=SHORT)
-        async with listening(limits=limits) as (_, connected), connected() as client:
+        async with client_of(limits=limits) as client:
             await client.send(POST, b"content-length: 2000\r\n\r\n")
             assert (await client.answer()).status == 413
             await client.send(b"x" * 1_999)
@@ -312,19 +309,18 @@ def test_the_rest_of_a_body_that_was_refused_is_not_waited_for_longer_than_a_bod
 
 def test_a_client_that_sends_all_of_a_body_that_was_refused_may_ask_again() -> None:
     async def main() -> None:
-        async with listening(limits=Limits(body_bytes=1_000)) as (_, connected):
-            async with connected() as client:
-                await client.send(POST, b"content-length: 2000\r\n\r\n")
-                assert (await client.answer()).status == 413
-                await client.send(b"x" * 2_000, GET)
-                assert (await client.answer()).status == 200
+        async with client_of(limits=Limits(body_bytes=1_000)) as client:
+            await client.send(POST, b"content-length: 2000\r\n\r\n")
+            assert (await client.answer()).status == 413
+            await client.send(b"x" * 2_000, GET)
+            assert (await client.answer()).status == 200
 
     run(main())
 
 
 def test_what_stands_behind_a_body_does_not_become_a_header() -> None:
     async def main() -> None:
-        async with listening(headers_app) as (_, connected), connected() as client:
+        async with client_of(headers_app) as client:
             await client.send(POST, b"transfer-encoding: chunked\r\n\r\n1\r\nx\r\n")
             await client.send(b"0\r\nauthorization: Bearer late\r\n\r\n")
             assert (await client.answer()).json == ["host", "transfer-encoding"]
@@ -335,14 +331,18 @@ def test_what_stands_behind_a_body_does_not_become_a_header() -> None:
 def test_what_frames_a_body_may_not_be_without_end() -> None:
     async def main() -> None:
         limits = Limits(header_bytes=10_000)
-        async with listening(limits=limits) as (_, connected), connected() as client:
+        async with client_of(limits=limits) as client:
             await client.send(POST, b"transfer-encoding: chunked\r\n\r\n0\r\nx-endless: ")
             with pytest.raises(ConnectionError):
-                for _ in range(1_000):
-                    await client.send(b"x" * 10_000)
-                    await asyncio.sleep(0)
+                await flood(client)
 
     run(main())
+
+
+async def flood(client: Raw) -> None:
+    for _ in range(1_000):
+        await client.send(b"x" * 10_000)
+        await asyncio.sleep(0)
 
 
 async def long_app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -351,18 +351,18 @@ async def long_app(scope: Scope, receive: Receive, send: Send) -> None:
 
 def test_a_client_that_does_not_take_its_answer_is_cut_off() -> None:
     async def main() -> None:
-        async with listening(long_app, Limits(send_seconds=SHORT)) as (listener, connected):
-            async with connected() as client:
-                await client.send(GET)
-                await client.reader.readuntil(b"\r\n\r\n")
-                await listener.watch.closed.wait()
+        limits = Limits(send_seconds=SHORT)
+        async with listening(long_app, limits) as listener, connected(listener) as client:
+            await client.send(GET)
+            await client.reader.readuntil(b"\r\n\r\n")
+            await listener.watch.closed.wait()
 
     run(main())
 
 
 def test_a_client_that_takes_its_answer_gets_all_of_it() -> None:
     async def main() -> None:
-        async with listening(long_app) as (_, connected), connected() as client:
+        async with client_of(long_app) as client:
             await client.send(GET)
             assert len((await client.answer()).body) == 64 * MIB
 
@@ -371,11 +371,10 @@ def test_a_client_that_takes_its_answer_gets_all_of_it() -> None:
 
 def test_a_connection_without_a_request_is_closed() -> None:
     async def main() -> None:
-        async with listening(limits=Limits(idle_seconds=1)) as (_, connected):
-            async with connected() as client:
-                await client.send(GET)
-                assert (await client.answer()).status == 200
-                assert await client.is_closed()
+        async with client_of(limits=Limits(idle_seconds=1)) as client:
+            await client.send(GET)
+            assert (await client.answer()).status == 200
+            assert await client.is_closed()
 
     run(main())
 
@@ -392,7 +391,7 @@ def test_a_request_may_wait_longer_than_any_limit_of_time() -> None:
         await answer(send, body or b"")
 
     async def main() -> None:
-        async with listening(app, limits) as (_, connected), connected() as client:
+        async with client_of(app, limits) as client:
             await client.send(POST, b"content-length: 4\r\n\r\nbody")
             assert (await client.answer()).body == b"body"
 
@@ -401,41 +400,40 @@ def test_a_request_may_wait_longer_than_any_limit_of_time() -> None:
 
 def test_requests_sent_at_once_are_answered_in_their_order() -> None:
     async def main() -> None:
-        async with listening(limits=Limits(body_seconds=SHORT)) as (_, connected):
-            async with connected() as client:
-                await client.send(
-                    *(
-                        POST + b"content-length: %d\r\n\r\n" % each + b"x" * each
-                        for each in range(5)
-                    ),
-                )
-                assert [(await client.answer()).body for _ in range(5)] == [
-                    *(b"0", b"1", b"2", b"3", b"4")
-                ]
-                await client.send(POST, b"content-length: 1\r\n\r\n")  # limits hold afterwards
-                assert (await client.answer()).status == 408
+        async with client_of(limits=Limits(body_seconds=SHORT)) as client:
+            await client.send(
+                *(POST + b"content-length: %d\r\n\r\n" % each + b"x" * each for each in range(5)),
+            )
+            assert [(await client.answer()).body for _ in range(5)] == [
+                *(b"0", b"1", b"2", b"3", b"4")
+            ]
+            await client.send(POST, b"content-length: 1\r\n\r\n")  # limits hold afterwards
+            assert (await client.answer()).status == 408
 
     run(main())
 
 
 def test_one_connection_too_many_is_told_so_and_closed() -> None:
     async def main() -> None:
-        async with listening(limits=Limits(connections=2)) as (_, connected):
-            async with connected() as first, connected() as second:
-                await first.send(GET)
-                assert (await first.answer()).status == 200
-                async with connected() as third:
-                    assert (await third.answer()).status == 503
-                    assert await third.is_closed()
-                await second.send(GET)
-                assert (await second.answer()).status == 200
+        async with (
+            listening(limits=Limits(connections=2)) as listener,
+            connected(listener) as first,
+            connected(listener) as second,
+        ):
+            await first.send(GET)
+            assert (await first.answer()).status == 200
+            async with connected(listener) as third:
+                assert (await third.answer()).status == 503
+                assert await third.is_closed()
+            await second.send(GET)
+            assert (await second.answer()).status == 200
 
     run(main())
 
 
 def test_bytes_that_are_no_request_are_refused() -> None:
     async def main() -> None:
-        async with listening(length_app) as (_, connected), connected() as client:
+        async with client_of(length_app) as client:
             await client.send(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
             assert (await client.answer()).status == 400
             assert await client.is_closed()

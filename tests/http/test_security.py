@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from engine_support import run
-from http_support import Answer, Asked, answer, guarded, length_app
+from server_support import Answer, Asked, answer, guarded, length_app
 
 from perdure.http import Tokens, _tokens
-from perdure.http._asgi import Message, Receive, Scope, Send
+from perdure.http._requests import Message, Receive, Scope, Send
 from perdure.http._security import admin_error
 
 TOKEN = "first-token-of-the-tests"

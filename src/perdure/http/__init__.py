@@ -5,7 +5,8 @@ Needs ``pip install perdure[server]``.
 
 from __future__ import annotations
 
+from perdure.http._apps import admin, ingress
 from perdure.http._limits import Limits
 from perdure.http._tokens import Tokens
 
-__all__ = ["Limits", "Tokens"]
+__all__ = ["Limits", "Tokens", "admin", "ingress"]

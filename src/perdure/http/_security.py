@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect
 
-from perdure.http._asgi import App, Headers, Message, Receive, Scope, Send
 from perdure.http._limits import DEFAULT_LIMITS, Limits
+from perdure.http._replies import Headers
+from perdure.http._requests import App, Message, Receive, Scope, Send
 from perdure.http._tokens import Tokens
 from perdure.http._traffic import TRAFFIC, Traffic
 

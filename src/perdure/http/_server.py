@@ -3,8 +3,9 @@
 Theory of operation. Both sockets are taken before the engine opens, so that a port in use leaves
 nothing behind, and listen after. To stop, the server takes nothing new, ends the waits for results
 that are not there in a moment (what they wait for goes on after the next start), lets requests that
-are being worked on end within a grace time, and closes the engine, which drains. Signals are the server's own: uvicorn
-would handle them once for each of its servers.
+are being worked on end within a grace time, and closes the engine, which drains. Of uvicorn it has
+the protocol alone: its servers would each handle the signals, and each look ten times a second
+whether they are to stop.
 """
 
 from __future__ import annotations
