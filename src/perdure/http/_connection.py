@@ -74,7 +74,6 @@ class Watch:
         self.answers = Deadlines(limits.send_seconds, Connection.answer_is_not_taken)
         self.closed = asyncio.Event()
         self.closed.set()
-        self._loop = asyncio.get_running_loop()
         self._all = (self.heads, self.bodies, self.answers)
         self._every = min(SWEEP_S, min(each.seconds for each in self._all) / 4)
         self._timer: asyncio.TimerHandle | None = None
@@ -88,10 +87,11 @@ class Watch:
 
     def _sweep(self) -> None:
         self.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
-        now = self._loop.time()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         for deadlines in self._all:
             deadlines.sweep(now)
-        self._timer = self._loop.call_later(self._every, self._sweep)
+        self._timer = loop.call_later(self._every, self._sweep)
 
     def opened(self) -> None:
         self.closed.clear()
