@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import fields
 from typing import Any
 
@@ -23,7 +24,7 @@ from server_support import (
 )
 
 from perdure.http import Limits
-from perdure.http._requests import Receive, Scope, Send
+from perdure.http._requests import App, Receive, Scope, Send
 from perdure.http._traffic import Waiting
 
 SHORT = 0.2
@@ -60,6 +61,14 @@ def test_a_body_that_turns_out_too_long_is_refused_and_the_app_sees_its_client_g
     refused = ask(guarded(app, limits=Limits(body_bytes=10)), body=[b"01234", b"56789", b"x"])
     assert (refused.status, refused.body) == (413, b"length limit exceeded")
     assert seen == [None]
+
+
+def test_a_body_that_turns_out_too_long_in_the_middle_of_an_answer_ends_like_a_disconnect() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        assert await body_of(receive) is None
+
+    assert ask(guarded(app, limits=Limits(body_bytes=10)), body=[b"0" * 11]).status == 200
 
 
 def test_headers_that_are_too_long_together_are_refused() -> None:
@@ -177,6 +186,7 @@ def test_ending_the_waits_tells_who_waits_to_come_again_and_lets_work_end() -> N
         guard.traffic.end_waits()
         told = [await each for each in waiting]
         assert [each.status for each in told] == [503, 503, 503]
+        assert [each.cancelling() for each in waiting] == [0, 0, 0]  # it is dealt with
         assert [each.headers[b"retry-after"] for each in told] == [b"1", b"1", b"1"]
         assert (await Asked(guard).answer()).status == 503  # one that comes later
         door.open.set()
@@ -200,6 +210,7 @@ def test_work_that_begins_to_wait_once_the_waits_are_ended_is_told_the_same() ->
         await reached.wait()
         guard.traffic.end_waits()
         go_on.set()
+        await until(asked.done)
         assert (await asked).status == 503
 
     run(main())
@@ -318,6 +329,17 @@ def test_a_client_that_sends_all_of_a_body_that_was_refused_may_ask_again() -> N
     run(main())
 
 
+def test_the_time_without_a_request_begins_when_all_of_a_refused_body_has_come() -> None:
+    async def main() -> None:
+        async with client_of(limits=Limits(body_bytes=1_000, idle_seconds=1)) as client:
+            await client.send(POST, b"content-length: 2000\r\n\r\n")
+            assert (await client.answer()).status == 413
+            await client.send(b"x" * 2_000)
+            assert await client.is_closed()
+
+    run(main())
+
+
 def test_what_stands_behind_a_body_does_not_become_a_header() -> None:
     async def main() -> None:
         async with client_of(headers_app) as client:
@@ -349,13 +371,33 @@ async def long_app(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(send, bytes(64 * MIB))
 
 
-def test_a_client_that_does_not_take_its_answer_is_cut_off() -> None:
+async def slow_app(scope: Scope, receive: Receive, send: Send) -> None:
+    await asyncio.sleep(SHORT)
+    await length_app(scope, receive, send)
+
+
+async def endless_app(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while True:
+        await send({"type": "http.response.body", "body": bytes(100_000), "more_body": True})
+        await asyncio.sleep(0)
+
+
+async def short_app(scope: Scope, receive: Receive, send: Send) -> None:
+    await answer(send, bytes(60_000))
+
+
+@pytest.mark.parametrize("app", [long_app, endless_app, short_app])
+def test_a_client_that_does_not_take_its_answer_is_cut_off(app: App) -> None:
     async def main() -> None:
-        limits = Limits(send_seconds=SHORT)
-        async with listening(long_app, limits) as listener, connected(listener) as client:
-            await client.send(GET)
-            await client.reader.readuntil(b"\r\n\r\n")
-            await listener.watch.closed.wait()
+        async with listening(app, Limits(send_seconds=SHORT)) as listener:
+            listener.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2_000)
+            with socket.socket() as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_000)
+                client.connect(("127.0.0.1", listener.port))
+                client.sendall(GET[:-2] + b"connection: close\r\n\r\n")
+                await until(lambda: not listener.watch.closed.is_set())
+                await listener.watch.closed.wait()
 
     run(main())
 
@@ -409,6 +451,74 @@ def test_requests_sent_at_once_are_answered_in_their_order() -> None:
             ]
             await client.send(POST, b"content-length: 1\r\n\r\n")  # limits hold afterwards
             assert (await client.answer()).status == 408
+
+    run(main())
+
+
+def test_a_request_behind_one_that_waits_is_not_late_for_it() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/wait":
+            with Waiting(scope):
+                await asyncio.sleep(3 * SHORT)
+        await length_app(scope, receive, send)
+
+    async def main() -> None:
+        limits = Limits(body_seconds=SHORT)
+        async with client_of(app, limits) as client:
+            await client.send(b"GET /wait HTTP/1.1\r\n\r\n", POST, b"content-length: 4\r\n\r\nbo")
+            assert (await client.answer()).body == b"0"
+            await client.send(b"dy")
+            assert (await client.answer()).body == b"4"
+            await client.send(GET, POST, b"content-length: 4\r\n\r\nbo")
+            assert (await client.answer()).body == b"0"
+            assert (await client.answer()).status == 408
+
+    run(main())
+
+
+@pytest.mark.parametrize("offer", [b"h2c", b"websocket"])
+@pytest.mark.parametrize("cut", [0, 30, 140])
+def test_an_offer_to_speak_another_protocol_is_passed_over(offer: bytes, cut: int) -> None:
+    offer = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: %s\r\nhttp2-settings: A\r\n" % offer
+    asked = POST + offer + b"content-length: 4\r\n\r\nbody"
+
+    async def main() -> None:
+        async with client_of() as client:
+            for _ in range(2):
+                await client.send(asked[:cut])
+                await asyncio.sleep(0)
+                await client.send(asked[cut:], GET)
+                assert (await client.answer()).body == b"4"
+                assert (await client.answer()).body == b"0"
+
+    run(main())
+
+
+def test_an_offer_of_a_client_that_wants_no_further_answer_is_its_last_request() -> None:
+    async def main() -> None:
+        async with client_of() as client:
+            await client.send(GET[:-2], b"connection: Upgrade, close\r\nupgrade: h2c\r\n\r\n")
+            assert (await client.answer()).headers[b"connection"] == b"close"
+            assert await client.is_closed()
+
+    run(main())
+
+
+def test_bytes_behind_a_request_do_not_become_its_answer() -> None:
+    async def main() -> None:
+        async with client_of(slow_app) as client:
+            await client.send(GET, b"\x16\x03\x01 this is not HTTP\r\n\r\n")
+            assert await client.is_closed()
+
+    run(main())
+
+
+def test_a_server_is_no_proxy() -> None:
+    async def main() -> None:
+        async with client_of() as client:
+            await client.send(b"CONNECT site.example:443 HTTP/1.1\r\nhost: site.example\r\n\r\n")
+            assert (await client.answer()).status == 400
+            assert await client.is_closed()
 
     run(main())
 

@@ -159,6 +159,15 @@ def test_a_token_is_changed_without_a_restart_and_without_a_gap(token_file: Toke
     assert token_file.accepted() == [OTHER]
 
 
+def test_a_token_of_the_same_length_that_is_written_in_its_place_is_noticed(
+    token_file: TokenFile,
+) -> None:
+    token_file.path.write_text(token_file.path.read_text().replace(TOKEN, OTHER))
+    assert token_file.accepted() == [OTHER]
+    token_file.path.write_text(token_file.path.read_text().replace(OTHER, TOKEN))
+    assert token_file.accepted() == [TOKEN]
+
+
 def test_a_file_is_looked_at_no_more_than_once_a_second(token_file: TokenFile) -> None:
     token_file.accepted()
     token_file.write(OTHER)

@@ -18,6 +18,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import Final
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -26,6 +27,8 @@ from perdure.http._limits import Limits
 from perdure.http._security import ErrorForm, secured
 
 SWEEP_S: Final = 1.0
+
+_OF_AN_OFFER: Final = (b"connection", b"upgrade", b"http2-settings")
 
 
 class Deadlines:
@@ -142,7 +145,7 @@ class Connection(HttpToolsProtocol):
         if self._phase is _Phase.BETWEEN:
             self._head_begins()
         self._undigested += len(data)
-        super().data_received(data)
+        self._parse(data)
         if self._undigested > self._watch.limits.header_bytes:
             if self._phase is _Phase.HEAD:
                 limit = self._watch.limits.header_bytes
@@ -151,6 +154,36 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()
 
     # -- the parser -----------------------------------------------------------------------------
+
+    def _parse(self, data: bytes) -> None:
+        """As uvicorn does, apart from offers to speak another protocol."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse(400, "this is no request of HTTP/1.1")
+        except httptools.HttpParserUpgrade as offer:
+            self._pass_over_offer(data[offer.args[0] :])
+
+    def _pass_over_offer(self, rest: bytes) -> None:
+        """Parse the request again without its offer, and *rest* behind its head.
+
+        Java's client offers HTTP/2 in its first request, whatever that is. httptools takes a body
+        behind such a head for the other protocol's.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            self._refuse(400, "this is no proxy")
+            return
+        lines = [method + b" " + self.url + b" HTTP/" + version]
+        for name, value in self.headers:
+            if name == b"connection" and b"close" in value.lower():
+                lines.append(b"connection: close")
+            elif name not in _OF_AN_OFFER:
+                lines.append(name + b": " + value)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self._parse(b"\r\n".join([*lines, b"", rest]))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -165,6 +198,8 @@ class Connection(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # it is parsed again
         self._phase = _Phase.BODY
         self._undigested = 0
         self._unanswered += 1
@@ -178,6 +213,8 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._phase = _Phase.READ
         self._undigested = 0
         self._watch.bodies.end(self)
@@ -248,11 +285,11 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, status: int, message: str) -> None:
         """Answer, if that is still possible, and close."""
         if self._unanswered:
-            if self._unanswered > 1 or self._phase is _Phase.HEAD or self.cycle.response_started:
+            of_last = self._phase is _Phase.BODY and self._unanswered == 1
+            if not of_last or self.cycle.response_started:
                 self.transport.abort()  # it would be taken for the answer to another request
                 return
             self.cycle.disconnected = True
-            self.cycle.message_event.set()
         headers, body = self._watch.form(status, message)
         lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
         answered = secured([*self.server_state.default_headers, *headers])

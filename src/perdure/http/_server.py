@@ -63,7 +63,7 @@ class Listener:
         self.place = place
         self.port: int = sockets[0].getsockname()[1]
         self._app = app
-        self._sockets = sockets
+        self.sockets = sockets
         self.watch = Watch(limits, app.form)
         self._access_log = log
         self._servers: list[asyncio.Server] = []
@@ -83,7 +83,7 @@ class Listener:
     async def start(self) -> None:
         self.watch.start()
         loop = asyncio.get_running_loop()
-        for sock in self._sockets:
+        for sock in self.sockets:
             self._servers.append(
                 await loop.create_server(self._connection, sock=sock, backlog=BACKLOG)
             )
@@ -122,7 +122,7 @@ class Listener:
             connection.transport.abort()
         for server in self._servers:
             server.close()
-        for sock in self._sockets:
+        for sock in self.sockets:
             sock.close()
 
 

@@ -17,6 +17,9 @@ logger = logging.getLogger("perdure.http")
 LOOK_AGAIN_S: Final = 1.0
 """How old what is known of a file of tokens may be."""
 
+SETTLED_NS: Final = 100_000_000
+"""How old a change of a file has to be, for the next one to have another time for sure."""
+
 _TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750, section 2.1
 
 _Version = tuple[int, int, int]
@@ -44,6 +47,7 @@ class Tokens:
         self._digests = _digests(enumerate(tokens, start=1), "token")
         self._path: Path | None = None
         self._version: _Version | None = None
+        self._trouble = ""  # why the file can not be read, as told
         self._look_at = 0.0
         self._now: Callable[[], float] = time.monotonic
 
@@ -64,6 +68,8 @@ class Tokens:
         self._now = now
         self._version = _version(self._path)
         self._digests = _read(self._path)
+        self._trouble = ""
+        _warn_of_access(self._path)
         self._look_at = now() + LOOK_AGAIN_S
         return self
 
@@ -103,41 +109,50 @@ class Tokens:
 
     def _look_again(self, path: Path) -> None:
         self._look_at = self._now() + LOOK_AGAIN_S
-        version: _Version | None = None
         try:
             version = _version(path)
-            if version != self._version:
-                self._digests = _read(path)
-                logger.info("the tokens in %s were read again: %d", path, len(self._digests))
+            if version is not None and version == self._version:
+                return
+            digests = _read(path)
         except (OSError, ValueError) as error:
-            if version is None and self._version is None:
-                return  # as it was a second ago, and told then
-            logger.error("the tokens stay as they were: %s", error)
+            if str(error) != self._trouble:  # else it was told a second ago
+                logger.error("the tokens stay as they were: %s", error)
+            self._trouble = str(error)
+            return
         self._version = version
+        self._trouble = ""
+        if digests != self._digests:
+            self._digests = digests
+            logger.info("the tokens in %s have changed: there are %d", path, len(digests))
+            _warn_of_access(path)
 
 
-def _version(path: Path) -> _Version:
+def _version(path: Path) -> _Version | None:
+    """None: it has just changed, and might change again and not look different."""
     status = path.stat()
-    # Its ctime, which a chmod changes too: with that a file becomes readable.
+    if time.time_ns() - status.st_ctime_ns < SETTLED_NS:
+        return None
     return status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def _read(path: Path) -> tuple[bytes, ...]:
-    with path.open(encoding="utf-8") as file:
-        mode = os.fstat(file.fileno()).st_mode & 0o777
-        lines = [line.strip() for line in file]
-    if mode & 0o077:
-        logger.warning(
-            "others than its owner have access to the tokens in %s (mode %04o): chmod 600 it",
-            path,
-            mode,
-        )
+    lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
     tokens = [
         (number, line)
         for number, line in enumerate(lines, start=1)
         if line and not line.startswith("#")
     ]
     return _digests(tokens, f"{path}, line")
+
+
+def _warn_of_access(path: Path) -> None:
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        logger.warning(
+            "others than its owner have access to the tokens in %s (mode %04o): chmod 600 it",
+            path,
+            mode,
+        )
 
 
 def _digests(tokens: Iterable[tuple[int, str]], place: str) -> tuple[bytes, ...]:
