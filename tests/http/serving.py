@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from http_support import Greeter, Signup
 
@@ -43,7 +44,8 @@ class Slow(perdure.Service):
 
 
 def main() -> int:
-    path, options = Path(sys.argv[1]), json.loads(sys.argv[2])
+    path = Path(sys.argv[1])
+    options: dict[str, Any] = json.loads(sys.argv[2])
     engine = perdure.Engine(
         path, [Greeter(), Signup(), Slow(path)], durability="os", map_size=1 << 30
     )
@@ -53,7 +55,8 @@ def main() -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     if "limits" in options:
         options["limits"] = Limits(**options["limits"])
-    return run(engine, **{"port": 0, "admin_port": 0, **options})
+    options = {"port": 0, "admin_port": 0, **options}
+    return run(engine, **options)
 
 
 if __name__ == "__main__":

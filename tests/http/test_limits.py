@@ -110,10 +110,11 @@ class Door:
         await answer(send, b"out")
 
 
-async def crowd(door: Door, guard: object, count: int, path: str = "/") -> list[asyncio.Task[Any]]:
+async def crowd(door: Door, guard: App, count: int, path: str = "/") -> list[asyncio.Task[Any]]:
     """*count* requests that are inside, or have been refused."""
     before = door.inside
-    tasks = [asyncio.ensure_future(Asked(guard, path=path).answer()) for _ in range(count)]  # type: ignore[arg-type] # an app
+    asked = Asked(guard, path=path)
+    tasks = [asyncio.ensure_future(asked.answer()) for _ in range(count)]
     await until(lambda: door.inside - before + sum(each.done() for each in tasks) == count)
     return tasks
 
@@ -177,13 +178,13 @@ def test_a_request_that_fails_or_is_cancelled_gives_its_place_back() -> None:
     run(main())
 
 
-def test_ending_the_waits_tells_who_waits_to_come_again_and_lets_work_end() -> None:
+def test_a_stop_tells_who_waits_to_come_again_and_lets_work_end() -> None:
     async def main() -> None:
         door = Door(waiting=True)
         guard = guarded(door)
         waiting = await crowd(door, guard, 3)
         working = await crowd(door, guard, 1, "/work")
-        guard.traffic.end_waits()
+        guard.traffic.stop()
         told = [await each for each in waiting]
         assert [each.status for each in told] == [503, 503, 503]
         assert [each.cancelling() for each in waiting] == [0, 0, 0]  # it is dealt with
@@ -195,7 +196,7 @@ def test_ending_the_waits_tells_who_waits_to_come_again_and_lets_work_end() -> N
     run(main())
 
 
-def test_work_that_begins_to_wait_once_the_waits_are_ended_is_told_the_same() -> None:
+def test_work_that_begins_to_wait_after_a_stop_is_told_the_same() -> None:
     async def main() -> None:
         reached, go_on = asyncio.Event(), asyncio.Event()
 
@@ -208,7 +209,7 @@ def test_work_that_begins_to_wait_once_the_waits_are_ended_is_told_the_same() ->
         guard = guarded(app)
         asked = asyncio.ensure_future(Asked(guard).answer())
         await reached.wait()
-        guard.traffic.end_waits()
+        guard.traffic.stop()
         go_on.set()
         await until(asked.done)
         assert (await asked).status == 503

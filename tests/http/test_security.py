@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from engine_support import run
-from server_support import Answer, Asked, answer, guarded, length_app
+from server_support import Answer, Asked, guarded, length_app
 
 from perdure.http import Tokens, _tokens
 from perdure.http._requests import Message, Receive, Scope, Send
@@ -378,8 +378,11 @@ def test_the_start_and_end_of_the_server_reach_the_app() -> None:
     async def unused() -> Message:
         raise AssertionError
 
+    async def unsaid(message: Message) -> None:
+        raise AssertionError
+
     async def main() -> None:
-        await guarded(app, tokens=Tokens([TOKEN]))({"type": "lifespan"}, unused, answer)  # type: ignore[arg-type] # not called
+        await guarded(app, tokens=Tokens([TOKEN]))({"type": "lifespan"}, unused, unsaid)
 
     run(main())
     assert reached == ["lifespan"]

@@ -143,8 +143,12 @@ def test_a_token_that_is_wrong_or_right_never_shows_in_the_log(data: Path) -> No
                 return [(await client.post(url, headers=each)).status_code for each in headers]
 
     lines: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign] # of this one
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    handler = Kept()
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)
@@ -157,6 +161,12 @@ def test_a_token_that_is_wrong_or_right_never_shows_in_the_log(data: Path) -> No
     told = "\n".join(lines)
     assert '"POST /Greeter/noargs HTTP/1.1" 401' in told
     assert "token-of-the-tests" not in told
+
+
+def test_a_server_without_a_token_is_no_use_to_a_page_of_another_site(served: Served) -> None:
+    for url in (f"{served.ingress}/Greeter/noargs", f"{served.admin}/invocations"):
+        assert httpx.get(url, headers={"origin": "https://site.example"}).status_code == 403
+        assert httpx.get(url, headers={"host": "rebound.example"}).status_code == 403
 
 
 # ---- stopping -------------------------------------------------------------------------------
@@ -204,8 +214,10 @@ def test_a_request_that_is_still_being_sent_may_end(served: Served) -> None:
     asking = Asking(served, "/Greeter/greet/send", b'"Bob"').send(slice(0, 2))
     # The connections are taken in their order: when this one is answered, the other is known.
     assert httpx.get(f"{served.ingress}/restate/health").status_code == 200
+    waiting = Asking(served, "/Signup/key/run", b'"Bob"').send()
+    until_running(served, 1)
     served.stop()
-    served.until("stopping")
+    assert waiting.answer().startswith("HTTP/1.1 503 ")  # results are not waited for any more
     told = asking.send(slice(2, None)).answer()
     assert told.startswith("HTTP/1.1 202 ")
     assert served.exit_code() == 0
@@ -221,13 +233,19 @@ def test_a_request_that_is_not_sent_within_the_grace_time_is_cut_off(data: Path)
         assert "1 requests to the ingress are cut off" in "".join(served.log)
 
 
-def test_while_it_stops_nobody_new_is_let_in(served: Served) -> None:
+def test_while_it_stops_nobody_new_is_let_in_and_who_asks_nothing_is_let_go(
+    served: Served,
+) -> None:
     asking = Asking(served, "/Greeter/greet/send", b'"Bob"').send(slice(0, 2))
-    assert httpx.get(f"{served.ingress}/restate/health").status_code == 200
-    served.stop()
-    served.until("stopping")
-    run(until(lambda: refuses_connections(served.port)))  # a moment after that line
-    asking.send(slice(2, None)).answer()
+    with socket.create_connection(("127.0.0.1", served.port)) as idle:
+        idle.sendall(b"GET /restate/health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        answered = b""
+        while not answered.endswith(b"}"):
+            answered += idle.recv(65536)
+        served.stop()
+        assert idle.recv(65536) == b""
+    run(until(lambda: refuses_connections(served.port)))
+    assert "connection: close" in asking.send(slice(2, None)).answer()
     assert served.exit_code() == 0
 
 
@@ -316,7 +334,7 @@ def test_an_app_open_to_everybody_is_refused_before_anything_is_opened(
     data: Path, options: dict[str, Any], remedy: str
 ) -> None:
     with pytest.raises(CanNotServe, match=re.escape(remedy)):
-        Server(Engine(data, [Greeter()]), **{"port": 0, "admin_port": 0, **options})
+        Server(Engine(data, [Greeter()]), port=0, admin_port=0, **options)
     assert not data.exists()
 
 

@@ -71,6 +71,7 @@ class Watch:
     def __init__(self, limits: Limits, form: ErrorForm) -> None:
         self.limits = limits
         self.form = form
+        self.headers_too_long = f"the headers are longer than {limits.header_bytes:,} bytes"
         self.state = ServerState()
         self.heads = Deadlines(limits.header_seconds, Connection.head_is_late)
         self.bodies = Deadlines(limits.body_seconds, Connection.body_is_late)
@@ -123,6 +124,7 @@ class Connection(HttpToolsProtocol):
         self._phase = _Phase.HEAD
         self._undigested = 0  # bytes since the parser last got somewhere
         self._begun = False  # a request, the first one
+        self._timed = False  # there is a deadline for this phase
         self._unanswered = 0  # requests
 
     # -- the connection -----------------------------------------------------------------------
@@ -134,7 +136,7 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > watch.limits.connections:
             self._refuse(503, "too many connections")
         else:
-            watch.heads.begin(self, self.loop.time())
+            self._begin(watch.heads)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -143,15 +145,24 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._phase is _Phase.BETWEEN:
-            self._head_begins()
+            self._phase = _Phase.HEAD  # also for what begins no request
         self._undigested += len(data)
         self._parse(data)
-        if self._undigested > self._watch.limits.header_bytes:
-            if self._phase is _Phase.HEAD:
-                limit = self._watch.limits.header_bytes
-                self._refuse(431, f"the headers are longer than {limit:,} bytes")
-            elif self._phase is _Phase.BODY:  # what frames a body can be without end too
-                self.transport.abort()
+        if self._phase is _Phase.HEAD:
+            if self._undigested > self._watch.limits.header_bytes:
+                self._refuse(431, self._watch.headers_too_long)
+            elif not self._timed:
+                self._begin(self._watch.heads)
+        elif self._phase is _Phase.BODY:
+            if self._undigested > self._watch.limits.header_bytes:
+                self.transport.abort()  # what frames a body can be without end too
+            elif not self._timed and not self.pipeline:  # else it waits for its turn
+                self._begin(self._watch.bodies)
+
+    def _begin(self, deadlines: Deadlines) -> None:
+        """Have the client end the phase that it is in; most have, when this is asked."""
+        self._timed = True
+        deadlines.begin(self, self.loop.time())
 
     # -- the parser -----------------------------------------------------------------------------
 
@@ -189,13 +200,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._begun = True
         self._undigested = 0
-        if self._phase is not _Phase.HEAD:
-            self._head_begins()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        # Behind the body, headers would change a request that was let in without them.
-        if self._phase is _Phase.HEAD:
-            super().on_header(name, value)
+        self._phase = _Phase.HEAD
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -203,10 +208,12 @@ class Connection(HttpToolsProtocol):
         self._phase = _Phase.BODY
         self._undigested = 0
         self._unanswered += 1
-        self._watch.heads.end(self)
+        if self._timed:
+            self._timed = False
+            self._watch.heads.end(self)
         super().on_headers_complete()
-        if not self.pipeline:  # else it is not read on until it has its turn
-            self._watch.bodies.begin(self, self.loop.time())
+        # Those behind the body would change a request that was let in without them.
+        self.headers = []
 
     def on_body(self, body: bytes) -> None:
         self._undigested = 0
@@ -216,8 +223,9 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._phase = _Phase.READ
-        self._undigested = 0
-        self._watch.bodies.end(self)
+        if self._timed:
+            self._timed = False
+            self._watch.bodies.end(self)
         super().on_message_complete()
         if self.cycle.response_complete:  # it was answered before it had come whole
             self._is_between()
@@ -226,23 +234,17 @@ class Connection(HttpToolsProtocol):
         self._unanswered -= 1
         waiting = len(self.pipeline)
         super().on_response_complete()
-        now = self.loop.time()
         if self.transport.get_write_buffer_size():
-            self._watch.answers.begin(self, now)
+            self._watch.answers.begin(self, self.loop.time())
         if waiting == 1 and self._phase is _Phase.BODY:
-            self._watch.bodies.begin(self, now)
+            self._begin(self._watch.bodies)
         elif not waiting and self._phase is _Phase.READ:
             self._phase = _Phase.BETWEEN
-
-    def _head_begins(self) -> None:
-        self._phase = _Phase.HEAD
-        self._watch.heads.begin(self, self.loop.time())
 
     def _is_between(self) -> None:
         """Wait for the next request, as long as uvicorn does after an answer."""
         self._phase = _Phase.BETWEEN
         if not self.transport.is_closing():
-            self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
@@ -263,24 +265,13 @@ class Connection(HttpToolsProtocol):
 
     def body_is_late(self) -> None:
         if self.cycle.response_complete:
-            self.cut()
+            self.transport.close()
         else:
             self._refuse(408, "the body did not come in time")
 
     def answer_is_not_taken(self) -> None:
         if self.transport.get_write_buffer_size():
             self.transport.abort()
-
-    def timeout_keep_alive_handler(self) -> None:
-        # Closing alone would wait for a client that does not take the answer it has.
-        self.cut()
-
-    def cut(self) -> None:
-        """Close, and do not wait for a client that does not take its answer."""
-        if self.transport.get_write_buffer_size():
-            self.transport.abort()
-        else:
-            self.transport.close()
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer, if that is still possible, and close."""

@@ -97,13 +97,12 @@ class Listener:
         """Take nothing new, and end what is there: waits soon, work within *grace_s*."""
         for server in self._servers:
             server.close()
-        traffic, state = self._app.traffic, self.watch.state
-        traffic.stopping = True
+        state = self.watch.state
         for connection in tuple(state.connections):
             connection.shutdown()
         waits_s = min(WAITS_S, grace_s)
         await _ended(state.tasks, waits_s)
-        traffic.end_waits()
+        self._app.traffic.stop()
         await _ended(state.tasks, grace_s - waits_s)
         late = tuple(state.tasks)
         if late:

@@ -15,19 +15,17 @@ class Traffic:
     """Attributes:
     working: Requests being worked on, without those that wait.
     waiting: The tasks of the requests that wait.
-    stopping: No request is taken any more.
-    ending: Nothing is waited for any more.
+    stopping: No request is taken any more, and nothing is waited for.
     """
 
     def __init__(self) -> None:
         self.working = 0
         self.waiting: set[asyncio.Task[Any]] = set()
         self.stopping = False
-        self.ending = False
 
-    def end_waits(self) -> None:
+    def stop(self) -> None:
         """Take no request any more, and end the waits of those that are here, later ones too."""
-        self.stopping = self.ending = True
+        self.stopping = True
         for task in self.waiting:
             task.cancel()
 
@@ -53,7 +51,7 @@ class Waiting:
         assert task is not None
         traffic.working -= 1
         traffic.waiting.add(task)
-        if traffic.ending:
+        if traffic.stopping:
             task.cancel()
 
     def __exit__(
