@@ -76,11 +76,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_handles": VALUES | {"_results"},
     "_options": set(),
     "_opened": {"_binding", "_results", "_runtime"},
-    **dict.fromkeys(("_invoking", "_completing", "_operating", "_inspecting"), VERBS),
+    **dict.fromkeys(("_invoking", "_completing", "_operating", "_reading"), VERBS),
+    "_inspecting": VERBS | {"_reading"},
+    "_backing_up": {"_binding", "_opened", "_store"},
+    "_viewing": VERBS | {"_backing_up", "_reading", "_store"},
     "engine": VALUES
     | DECLARING
-    | {"_binding", "_completing", "_inspecting", "_invoking", "_operating", "_options"}
-    | {"_runtime", "_store"},
+    | {"_backing_up", "_binding", "_completing", "_inspecting", "_invoking", "_operating"}
+    | {"_options", "_runtime", "_store"},
     "__init__": VALUES | DECLARING | {"_declarations", "_handles", "_runtime", "engine", "saga"},
 }
 # The codec is pure: bytes in, entries out. Of the extension, it is all that leaves the store.
