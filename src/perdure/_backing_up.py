@@ -15,6 +15,7 @@ from typing import BinaryIO
 from perdure._binding import Services
 from perdure._opened import Opened
 from perdure._store import Backup
+from perdure.errors import StoreClosed
 
 Progress = Callable[[int, int], None]
 """Told the bytes written so far, and how many there are at most."""
@@ -29,6 +30,7 @@ class BackingUp(Opened):
         super().__init__(services)
         self._one_backup = asyncio.Lock()
         self._backup: Backup | None = None  # that is being made
+        self._backups_end = False
 
     async def backup(
         self, path: str | os.PathLike[str], *, progress: Progress | None = None
@@ -50,6 +52,8 @@ class BackingUp(Opened):
         """
         await self._open_scheduler().answers.committed()
         async with self._one_backup:
+            if self._backups_end:
+                raise StoreClosed(f"the {self._noun} was closed before its turn to be copied came")
             store = self._open_scheduler().store
             backup = self._backup = Backup(store, path)
             try:
@@ -80,6 +84,7 @@ class BackingUp(Opened):
 
     async def _stop_backups(self) -> None:
         """Have the backup that is being made fail, and wait for its end; called when closing."""
+        self._backups_end = True
         if self._backup is not None:
             self._backup.stop()
             async with self._one_backup:

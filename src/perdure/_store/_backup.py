@@ -7,6 +7,7 @@ completed, brought to the disk, and renamed last: what has the name of a backup 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -19,6 +20,7 @@ from perdure._store._directory import DATA_NAME, sync_directory
 from perdure._store._schema import DATABASES, MetaKey
 from perdure.errors import StoreClosed, StoreError
 
+_COPY_NAME = "copy"
 _ROOM_BYTES = 16 * 1024 * 1024
 """Of the map of a copy, beyond what it has: its last rows are changed."""
 
@@ -64,19 +66,21 @@ class Backup:
         sync_directory(parent)
 
     def _copy(self) -> None:
+        # Under a name of its own: of half a file, a store can not always tell that it is half.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        descriptor = os.open(self._partial / DATA_NAME, flags, 0o600)
+        descriptor = os.open(self._partial / _COPY_NAME, flags, 0o600)
         try:
             self._store.copy(descriptor)
         finally:
             os.close(descriptor)
+        (self._partial / _COPY_NAME).rename(self._partial / DATA_NAME)
 
     def written(self) -> int:
         """Bytes that have been copied so far."""
-        try:
-            return (self._partial / DATA_NAME).stat().st_size
-        except OSError:
-            return 0
+        for name in (_COPY_NAME, DATA_NAME):
+            with contextlib.suppress(FileNotFoundError):
+                return (self._partial / name).stat().st_size
+        return 0
 
     def stop(self) -> None:
         """Have :meth:`run` fail soon."""

@@ -78,20 +78,22 @@ class ReaderLock:
         self._descriptors: list[int] = []
         try:
             # First: who owns the directory makes the lock file before looking at the directory.
-            self._take(directory, directory)
+            self._take(directory, directory, os.O_DIRECTORY)
             with contextlib.suppress(FileNotFoundError):
                 self._take(directory, directory / LOCK_NAME)
         except BaseException:
             self.release()
             raise
 
-    def _take(self, directory: Path, path: Path) -> None:
+    def _take(self, directory: Path, path: Path, flags: int = 0) -> None:
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
         except FileNotFoundError:
             if path == directory:
                 raise StoreError(f"there is no directory {directory}") from None
             raise
+        except NotADirectoryError:
+            raise StoreError(f"{directory} is no directory") from None
         except OSError as error:
             raise StoreError(
                 f"cannot read {path}: {error.strerror}; do it as the user that owns it"
