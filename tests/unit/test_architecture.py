@@ -79,6 +79,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(("_invoking", "_completing", "_operating", "_reading"), VERBS),
     "_inspecting": VERBS | {"_reading"},
     "_backing_up": {"_binding", "_opened", "_store"},
+    "_doctor": {"_core", "_ids", "_runtime", "_store"},
+    "_restoring": {"_doctor", "_store"},
     "_viewing": VERBS | {"_backing_up", "_reading", "_store"},
     "engine": VALUES
     | DECLARING

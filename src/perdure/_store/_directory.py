@@ -100,6 +100,18 @@ def recognise(directory: Path) -> Preflight:
     return found
 
 
+def is_ours(file: Path) -> bool:
+    """Whether *file* is a data file that perdure has written to.
+
+    Raises:
+      StoreCorrupt: It is an LMDB file, but damaged or cut short.
+    """
+    try:
+        return inspect(file).is_ours
+    except NotLmdb:
+        return False
+
+
 def warnings_of(directory: Path, rows: dict[bytes, bytes]) -> list[str]:
     """What the user should know, going by the *rows* of ``meta``."""
     mark = rows.get(MetaKey.DURABILITY, b"").decode("ascii", "replace")
