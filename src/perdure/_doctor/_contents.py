@@ -133,7 +133,11 @@ class Contents:
         else:
             return page, page[-1][0] if page else None
         sound: list[tuple[bytes, bytes]] = []
-        keys = self._store.keys_committed(db, start, limit=64)
+        try:
+            keys = self._store.keys_committed(db, start, limit=64)
+        except StoreCorrupt as error:
+            self._damaged(db, start, f"from there on it can not be read: {error}")
+            return [], None
         for key in keys:
             try:
                 value = self._store.get(db, key, b"")

@@ -31,13 +31,11 @@ def main(path: str, how: str) -> None:
     # Its death is reported; the memory of it is of no use.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     try:
-        store = ReadOnlyStore(path)
-    except StoreError as error:
-        remedy = "see the text; if the file is damaged, restore it from a backup"
-        _say(finding=asdict(Finding(Severity.ERROR, str(error), path, remedy)))
-    else:
-        with contextlib.closing(store):
+        with contextlib.closing(ReadOnlyStore(path)) as store:
             _read(store, how == "deep")
+    except StoreError as error:
+        remedy = "if it says that the file is damaged, restore it from a backup"
+        _say(finding=asdict(Finding(Severity.ERROR, str(error), path, remedy)))
     _say(end=True)
 
 
