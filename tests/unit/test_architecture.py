@@ -42,8 +42,8 @@ DECLARING = {"context", "futures", "service"}
 VERBS = (
     VALUES
     | DECLARING
-    | {"_absent", "_binding", "_calling", "_core", "_declarations", "_handles", "_opened"}
-    | {"_promises", "_results", "_runtime"}
+    | {"_absent", "_admission", "_binding", "_calling", "_core", "_declarations", "_handles"}
+    | {"_opened", "_promises", "_results", "_runtime"}
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -74,6 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_results": VALUES | DECLARING | {"_runtime"},
     "_promises": VALUES | DECLARING | {"_binding", "_declarations", "_runtime"},
     "_handles": VALUES | {"_results"},
+    "_admission": VALUES | DECLARING | {"_calling", "_core", "_handles", "_runtime"},
     "_options": set(),
     "_opened": {"_binding", "_results", "_runtime"},
     **dict.fromkeys(("_invoking", "_completing", "_operating", "_reading"), VERBS),
@@ -86,6 +87,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | DECLARING
     | {"_backing_up", "_binding", "_completing", "_inspecting", "_invoking", "_operating"}
     | {"_options", "_runtime", "_store"},
+    "http": VERBS | {"engine"},
     "__init__": VALUES | DECLARING | {"_declarations", "_handles", "_runtime", "engine", "saga"},
 }
 # The codec is pure: bytes in, entries out. Of the extension, it is all that leaves the store.
