@@ -23,7 +23,9 @@ class Opened:
 
     def _open_scheduler(self) -> Scheduler:
         if self._scheduler is None:
-            raise StoreClosed(f"the {self._noun} is not open; use it inside `async with`")
+            raise StoreClosed(
+                f"the {self._noun} is not open; use it inside `async with {self._noun}:`"
+            )
         self._scheduler.check_open()
         if asyncio.get_running_loop() is not self._loop:
             # The answer would wake the asker outside its journal, or on a loop that never looks.
