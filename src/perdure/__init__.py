@@ -20,6 +20,7 @@ from perdure._runtime._stacks import Frame
 from perdure._runtime._status import Status
 from perdure._runtime._steps import step_token
 from perdure._runtime._waiting import WaitingOn
+from perdure.client import Client, connect
 from perdure.context import (
     Context,
     ObjectContext,
@@ -52,6 +53,7 @@ from perdure.errors import (
     StoreCorrupt,
     StoreError,
     TerminalError,
+    Unavailable,
 )
 from perdure.futures import (
     Awakeable,
@@ -75,6 +77,7 @@ __all__ = [
     "CheckFailed",
     "CheckReport",
     "CheckedInvocation",
+    "Client",
     "Conflict",
     "Context",
     "DataDirectoryInUse",
@@ -120,12 +123,14 @@ __all__ = [
     "StoreError",
     "TerminalError",
     "Timer",
+    "Unavailable",
     "Verdict",
     "VirtualObject",
     "WaitingOn",
     "Workflow",
     "WorkflowContext",
     "WorkflowSharedContext",
+    "connect",
     "handler",
     "promise",
     "signal",

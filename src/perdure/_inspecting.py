@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-from collections.abc import AsyncIterator
 from typing import Any
 
+from perdure import _verbs
 from perdure._binding import bind_key
 from perdure._ids import parse_id
 from perdure._opened import Opened
@@ -17,7 +16,6 @@ from perdure._runtime._filter import InvocationFilter, wanted_by
 from perdure._runtime._keyed import PromiseInfo, read_promises, read_state
 from perdure._runtime._listing import (
     InvocationPage,
-    InvocationSummary,
     check_limit,
     list_invocations,
     read_cursor,
@@ -25,10 +23,8 @@ from perdure._runtime._listing import (
 from perdure.errors import InvalidInput
 from perdure.service import ServiceKind
 
-_ITEMS_PER_PAGE = 256
 
-
-class Inspecting(Opened):
+class Inspecting(_verbs.Listing, Opened):
     """Results and introspection."""
 
     async def attach(self, invocation_id: str, returns: Any = None) -> Any:
@@ -107,26 +103,6 @@ class Inspecting(Opened):
         return await self._results.look(
             functools.partial(list_invocations, wanted=wanted, limit=limit, after=after)
         )
-
-    async def all_invocations(
-        self, filter: InvocationFilter | None = None
-    ) -> AsyncIterator[InvocationSummary]:
-        """The invocations one after the other, as ``async for`` asks for them.
-
-        It reads page after page: what changes meanwhile may or may not be seen.
-
-        Raises:
-          InvalidInput: *filter* is none.
-        """
-        cursor: str | None = None
-        while True:
-            page = await self.invocations(filter, limit=_ITEMS_PER_PAGE, cursor=cursor)
-            for item in page.items:
-                yield item
-            cursor = page.cursor
-            if cursor is None:
-                return
-            await asyncio.sleep(0)  # where all is committed, a page does not wait for anything
 
     async def state(self, service: type | str, key: str) -> dict[str, Any]:
         """The state of a key by name, empty where nothing is set; records are dicts.
