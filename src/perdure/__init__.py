@@ -1,5 +1,7 @@
 """Durable execution for asyncio: an await that outlives the process."""
 
+from typing import TYPE_CHECKING, Any
+
 from perdure._declarations import (
     PromiseDeclaration,
     SignalDeclaration,
@@ -20,7 +22,6 @@ from perdure._runtime._stacks import Frame
 from perdure._runtime._status import Status
 from perdure._runtime._steps import step_token
 from perdure._runtime._waiting import WaitingOn
-from perdure.client import Client, connect
 from perdure.context import (
     Context,
     ObjectContext,
@@ -67,6 +68,9 @@ from perdure.futures import (
 from perdure.retry import RetryPolicy
 from perdure.saga import Saga
 from perdure.service import Service, VirtualObject, Workflow, handler
+
+if TYPE_CHECKING:
+    from perdure.client import Client, connect
 
 __all__ = [
     "Accepted",
@@ -137,3 +141,12 @@ __all__ = [
     "state",
     "step_token",
 ]
+
+
+def __getattr__(name: str) -> Any:  # Any: of whatever type the name is
+    # Programs with an engine do not pay for the client: it is imported when it is first named.
+    if name in ("Client", "connect"):
+        from perdure import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
