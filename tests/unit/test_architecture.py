@@ -42,8 +42,8 @@ DECLARING = {"context", "futures", "service"}
 VERBS = (
     VALUES
     | DECLARING
-    | {"_absent", "_binding", "_calling", "_core", "_declarations", "_handles", "_opened"}
-    | {"_promises", "_results", "_runtime", "_verbs"}
+    | {"_absent", "_admission", "_binding", "_calling", "_core", "_declarations", "_handles"}
+    | {"_opened", "_promises", "_results", "_runtime", "_verbs"}
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -75,6 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_verbs": VALUES | {"_absent", "_declarations", "_handles", "_runtime"},
     "_promises": VALUES | DECLARING | {"_binding", "_declarations", "_runtime"},
     "_handles": set(),
+    "_admission": VALUES | DECLARING | {"_calling", "_core", "_handles", "_runtime"},
     "_options": set(),
     "_opened": {"_binding", "_results", "_runtime"},
     **dict.fromkeys(("_invoking", "_completing", "_operating", "_inspecting"), VERBS),
@@ -82,6 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | DECLARING
     | {"_binding", "_completing", "_inspecting", "_invoking", "_operating", "_options"}
     | {"_runtime", "_store"},
+    "http": VERBS | {"engine"},
     "_client": VALUES
     | DECLARING
     | {"_absent", "_binding", "_calling", "_declarations", "_handles", "_promises", "_runtime"}
