@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 import httpx
 
 from perdure._client._asking import Body
-from perdure._client._replies import error_of
+from perdure._client._replies import SOURCE_HEADER, error_of
 from perdure.errors import InvalidInput, Unavailable
 
 Query: TypeAlias = Mapping[str, str] | list[tuple[str, str]]
@@ -188,6 +188,8 @@ class Wire:
 
 def _is_put_off(response: httpx.Response, again: bool) -> bool:
     """Whether the server says: not now. 503 may also be the answer to what was taken up."""
+    if response.headers.get(SOURCE_HEADER) == "invocation":
+        return False  # a handler has said so, and that is final
     return response.status_code == 429 or (again and response.status_code == 503)
 
 
