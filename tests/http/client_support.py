@@ -131,10 +131,14 @@ class Desk(perdure.Service):
 class ByHost(httpx.AsyncBaseTransport):
     """Carries requests to the apps of this process, by the host that a URL names."""
 
-    def __init__(self, **apps: Any) -> None:
+    def __init__(self, engine: Engine) -> None:
+        self.serve(engine)
+
+    def serve(self, engine: Engine) -> None:
+        """Have the requests from now on go to the apps of *engine*."""
         self._apps = {
-            f"{host}.test": httpx.ASGITransport(app=app, raise_app_exceptions=True)
-            for host, app in apps.items()
+            "ingress.test": httpx.ASGITransport(ingress(engine)),
+            "admin.test": httpx.ASGITransport(admin(engine)),
         }
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -152,8 +156,7 @@ class Served:
 
 def client_of(engine: Engine, **options: Any) -> Client:
     """A client of *engine*, without a network."""
-    transport = ByHost(ingress=ingress(engine), admin=admin(engine))
-    return perdure.connect(URL, admin_url=ADMIN_URL, transport=transport, **options)
+    return perdure.connect(URL, admin_url=ADMIN_URL, transport=ByHost(engine), **options)
 
 
 @contextlib.asynccontextmanager

@@ -94,7 +94,7 @@ class Inspecting(_verbs.Listing, Connected):
             "POST",
             "/query",
             body=Body(msgspec.json.encode({"query": sql}), JSON),
-            headers={"accept": JSON},
+            headers={"accept": JSON.encode()},
             again=True,
         )
         return record_of(response, _Rows).rows

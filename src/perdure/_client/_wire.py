@@ -36,13 +36,18 @@ _IDLE_S: Final = 2.0
 """A connection unused for so long is closed here. uvicorn closes its own after 5 s, and a request
 that meets the closing may have been taken up or not."""
 
+_IDLE_MAX: Final = 20
+"""Connections kept for the next request. httpcore looks at all of them, for each of them."""
+
 _NOTHING: Final = Body()
 _NO_QUERY: Final[Query] = []
 
 
 def open_http(transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
     """A pool of connections; each request that waits has one to itself."""
-    limits = httpx.Limits(max_connections=None, keepalive_expiry=_IDLE_S)
+    limits = httpx.Limits(
+        max_connections=None, max_keepalive_connections=_IDLE_MAX, keepalive_expiry=_IDLE_S
+    )
     if transport is None:
         transport = httpx.AsyncHTTPTransport(limits=limits, socket_options=_keep_alive())
     return httpx.AsyncClient(transport=transport, follow_redirects=False)
@@ -73,7 +78,7 @@ class Wire:
     ) -> None:
         self._http = http
         self._url = url.rstrip("/")
-        self._authorization = {} if token is None else {"authorization": f"Bearer {token}"}
+        self._authorization = {} if token is None else {"authorization": f"Bearer {token}".encode()}
         self._timeout = timeout
 
     async def ask(
@@ -83,7 +88,7 @@ class Wire:
         *,
         query: Query = _NO_QUERY,
         body: Body = _NOTHING,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, bytes] | None = None,
         waits: bool = False,
         again: bool = False,
     ) -> httpx.Response:
@@ -133,13 +138,13 @@ class Wire:
         path: str,
         query: Query,
         body: Body,
-        headers: Mapping[str, str] | None,
+        headers: Mapping[str, bytes] | None,
         seconds: float,
         waits: bool,
     ) -> httpx.Request:
-        all_headers = {**(headers or {}), **self._authorization}
+        sent = {**(headers or {}), **self._authorization}
         if body.content_type is not None:
-            all_headers["content-type"] = body.content_type
+            sent["content-type"] = body.content_type.encode()
         seconds = max(seconds, 0.001)
         url = f"{self._url}{path}?{urlencode(query)}" if query else f"{self._url}{path}"
         try:
@@ -147,7 +152,7 @@ class Wire:
                 method,
                 url,
                 content=body.content or None,
-                headers=all_headers,
+                headers=[(name.encode(), value) for name, value in sent.items()],
                 timeout=httpx.Timeout(seconds, read=None if waits else seconds, pool=None),
             )
         except httpx.InvalidURL as error:
