@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from perdure import (
     Status,
     StoreBroken,
     StoreClosed,
+    StoreError,
     TerminalError,
     Unavailable,
 )
@@ -39,6 +41,7 @@ from perdure.http import ingress
 
 ID = "inv_06d3pdls0000f7hnf6snuijs2k"
 DROP = b""
+Answer = bytes | float | None
 SENT = {"invocationId": ID, "status": "Accepted"}
 
 
@@ -59,13 +62,14 @@ def refusal(status: int, message: str, source: str = "ingress", **headers: str) 
 class Script:
     """A server that answers as it is told, one request after the other; the last answer stays.
 
-    An empty one drops the connection; None never comes.
+    An empty one drops the connection, a number after so many seconds; None never comes.
     """
 
-    def __init__(self, *replies: bytes | None) -> None:
+    def __init__(self, *replies: Answer, close: bool = False) -> None:
         self.replies = list(replies)
         self.requests: list[str] = []
         self.heads: list[str] = []
+        self.close = close  # after each answer
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -80,10 +84,14 @@ class Script:
                 answer = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
                 if answer is None:
                     await reader.read()
-                if not answer:
+                if isinstance(answer, float):
+                    await asyncio.sleep(answer)
+                if not isinstance(answer, bytes) or not answer:
                     return
                 writer.write(answer)
                 await writer.drain()
+                if self.close:
+                    return
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -92,9 +100,9 @@ class Script:
 
 @contextlib.asynccontextmanager
 async def scripted(
-    *replies: bytes | None, within: float = 5, port: int = 0
+    *replies: Answer, within: float = 5, port: int = 0, close: bool = False
 ) -> AsyncIterator[tuple[Script, Client]]:
-    script = Script(*replies)
+    script = Script(*replies, close=close)
     server = await asyncio.start_server(script.serve, "127.0.0.1", port)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
@@ -161,6 +169,20 @@ def test_a_wait_outlasts_lost_connections() -> None:
         async with scripted(*[DROP] * 5, reply(200, 7)) as (script, client):
             assert await client.attach(ID, int) == 7
             assert script.requests == [f"GET /restate/invocation/{ID}/attach"] * 6
+
+    run(main())
+
+
+def test_each_outage_has_the_whole_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perdure._client._wire._HELD_S", 0.05)
+
+    async def main() -> None:
+        async with scripted(*[0.1] * 6, reply(200, 7), within=0.3) as (script, client):
+            assert await client.attach(ID, int) == 7
+            assert len(script.requests) == 7
+        async with scripted(DROP, within=0.3) as (_, client):
+            with pytest.raises(Unavailable):
+                await client.attach(ID, int)
 
     run(main())
 
@@ -351,6 +373,34 @@ def test_cancel_and_kill_read_the_statuses_of_restates_admin() -> None:
                 assert script.requests[0] == f"PATCH /ops/invocations/{ID}/cancel"
 
     run(main())
+
+
+# -- copying --------------------------------------------------------------------------------------
+
+
+def test_a_backup_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    async def main() -> None:
+        pieces = b"tea" * 100_000
+        head = reply(200, "").replace(b"content-length: 0", b"content-length: 300000")
+        told: list[tuple[int, int]] = []
+        target = tmp_path / "copy"
+        async with scripted(head + pieces) as (script, client):
+            await client.backup(target, progress=lambda *each: told.append(each))
+            assert script.requests == ["GET /ops/backup"]
+            with pytest.raises(StoreError, match="already"):
+                await client.backup(target)
+            with pytest.raises(StoreError, match="can not be made"):
+                await client.backup(tmp_path / "none" / "copy")
+        assert (target / "data.mdb").read_bytes() == pieces
+        assert (told[0][1], told[-1]) == (300_000, (300_000, 300_000))
+        cut = head + pieces[:1000]
+        for answer, cls in ((cut, Unavailable), (reply(404, {"message": "no"}), NotFound)):
+            async with scripted(answer, close=True) as (_, client):
+                with pytest.raises(cls):
+                    await client.backup(tmp_path / "other")
+
+    run(main())
+    assert [each.name for each in tmp_path.iterdir()] == ["copy"]
 
 
 # -- options --------------------------------------------------------------------------------------

@@ -170,21 +170,21 @@ class Wire:
         )
 
     @asynccontextmanager
-    async def stream(self, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """What a GET gives, piece by piece.
+    async def stream(self, path: str) -> AsyncIterator[httpx.Response]:
+        """The reply to a GET whose content may be long, and long in coming.
 
         Raises:
           PerdureError: The server refused.
-          Unavailable: The connection was lost; what came so far is not all.
+          Unavailable: There was none, or the connection was lost while it was read.
         """
-        request = self._request("GET", path, _NO_QUERY, _NOTHING, None, self._timeout, waits=False)
+        request = self._request("GET", path, _NO_QUERY, _NOTHING, None, self._timeout, waits=True)
         try:
             response = await self._http.send(request, stream=True)
             try:
                 if not response.is_success:
                     await response.aread()
                     raise error_of(response)
-                yield response.aiter_bytes()
+                yield response
             finally:
                 await response.aclose()
         except httpx.RequestError as error:
