@@ -262,6 +262,8 @@ def test_503_is_asked_again_only_where_that_does_no_harm() -> None:
             with pytest.raises(StoreClosed, match="closed"):
                 await client.call(Counter.add, 1, key="k")
             assert await client.call(Counter.add, 1, key="k", idempotency_key="i") == 7
+        async with scripted(closed, reply(200, 7)) as (_, client):
+            assert await client.output(ID) == 7
         async with scripted(closed, within=0.1) as (_, client):
             with pytest.raises(StoreClosed, match="closed"):
                 await client.attach(ID)
@@ -540,6 +542,19 @@ def test_who_stops_waiting_ends_the_request_and_not_the_invocation(resident_plac
                 assert other.accepted is Accepted.EXISTING
                 await client.signal(other.id, Desk.go, "on too")
                 assert await client.call(Desk.wait, idempotency_key="i") == "on too"
+
+    run(main())
+
+
+def test_keys_pass_a_real_server_as_they_are(resident_place: Place) -> None:
+    async def main() -> None:
+        async with (
+            resident_place.engine(Counter()) as engine,
+            listening(ingress(engine)) as url,
+            perdure.connect(url) as client,
+        ):
+            for key in ("", "..", "a/b", "%2F", "a b?c=d#e", "ключ", "send"):
+                assert await client.call(Counter.key_of, key=key) == key
 
     run(main())
 
