@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from perdure import (
     NotReady,
     PerdureError,
     Status,
+    StoreError,
     TerminalError,
     WorkflowContext,
 )
@@ -515,5 +517,19 @@ def test_a_check_shows_what_diverges(resident_place: Place, by: str) -> None:
             assert not report.ok
             assert report.problems[0].divergence.index == 1
             assert str(report) == str(await engine.check())
+
+    run(main())
+
+
+@BY
+def test_a_backup_is_opened_by_an_engine(resident_place: Place, tmp_path: Path, by: str) -> None:
+    async def main() -> None:
+        async with served(resident_place, by) as at:
+            await at.verbs.call(Counter.add, 7, key="k")
+            await at.verbs.backup(tmp_path / "copy")
+            with pytest.raises(StoreError):
+                await at.verbs.backup(tmp_path / "copy")
+        async with Place(tmp_path / "copy", 10_000).engine(Counter()) as engine:
+            assert await engine.call(Counter.add, 1, key="k") == 8
 
     run(main())
