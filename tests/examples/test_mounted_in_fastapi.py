@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from engine_support import run
-from serving import served
+from loopback import served
 
 from mounted_in_fastapi import application
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from loopback import listening, url_of
 from npm_packages import node_modules
-from serving import listening, url_of
 
 PACKAGE = "@restatedev/restate-server-linux-x64"
 HERE = Path(__file__).parent

@@ -1,40 +1,63 @@
-"""Servers on loopback for tests of the wire, ended with the block that they are for."""
+"""A server as a program of its own: ``serving.py DATA OPTIONS``, the options in JSON.
+
+``file_bytes``: no file of it may be longer; a commit that would make one so fails.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import AsyncIterator
+import json
+import logging
+import resource
+import signal
+import sys
+from pathlib import Path
 from typing import Any
 
-import uvicorn
-from engine_support import until
+from http_support import Greeter, Signup
+
+import perdure
+from perdure.http._limits import Limits
+from perdure.http._server import run
 
 
-@contextlib.asynccontextmanager
-async def served(app: Any, **options: Any) -> AsyncIterator[str]:
-    """The URL of *app* under uvicorn, on a port that was free."""
-    config = uvicorn.Config(app, log_config=None, ws="none", **options)
-    server = uvicorn.Server(config)
-    # As uvicorn's serve() would, but without its handlers of signals: those are pytest's.
-    with listening() as bound:
-        serving = asyncio.ensure_future(server._serve([bound]))
-        try:
-            await until(lambda: server.started, "uvicorn")
-            yield url_of(bound)
-        finally:
-            server.should_exit = True
-            await serving
+class Slow(perdure.Service):
+    """Runs a step that says in the data directory when it begins and ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @perdure.handler
+    async def work(self, ctx: perdure.Context, seconds: float) -> str:
+        return await ctx.run("work", self._work, seconds)
+
+    async def _work(self, seconds: float) -> str:
+        self.path.with_suffix(".began").touch()
+        await asyncio.sleep(seconds)
+        self.path.with_suffix(".ended").touch()
+        return "done"
+
+    @perdure.handler
+    async def log(self, ctx: perdure.Context) -> None:
+        ctx.log.warning("two\nlines")
+        logging.getLogger("perdure.tests").error("failed", exc_info=ValueError("odd"))
 
 
-def listening() -> socket.socket:
-    """A socket on a free port of loopback."""
-    # Of a socket that does not name TCP asyncio leaves Nagle's algorithm on: 40 ms a request.
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    bound.bind(("127.0.0.1", 0))
-    return bound
+def main() -> int:
+    path = Path(sys.argv[1])
+    options: dict[str, Any] = json.loads(sys.argv[2])
+    engine = perdure.Engine(
+        path, [Greeter(), Signup(), Slow(path)], durability="os", map_size=1 << 30
+    )
+    file_bytes = options.pop("file_bytes", None)
+    if file_bytes is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    if "limits" in options:
+        options["limits"] = Limits(**options["limits"])
+    options = {"port": 0, "admin_port": 0, **options}
+    return run(engine, **options)
 
 
-def url_of(bound: socket.socket) -> str:
-    return f"http://127.0.0.1:{bound.getsockname()[1]}"
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from engine_support import Place
 from http_support import wire
+from loopback import served
 from restate_server import restate
-from serving import served
 from test_restates_python_client import what_the_client_sees
 from test_typescript_client import compiled, what_the_program_sees
 from wire_comparison import Seen, Side, ask_all

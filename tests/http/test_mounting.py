@@ -11,7 +11,7 @@ import pytest
 from engine_support import Place, run
 from fastapi import FastAPI
 from http_support import Counter, Greeter, Signup
-from serving import served
+from loopback import served
 from starlette.applications import Starlette
 from starlette.routing import Mount
 

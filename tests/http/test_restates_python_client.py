@@ -11,8 +11,8 @@ import restate
 import restate_services as services
 from engine_support import Place, run
 from http_support import wire
+from loopback import served
 from restate.client_types import HttpError
-from serving import served
 
 from perdure.http import ingress
 

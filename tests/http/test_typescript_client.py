@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from engine_support import Place
 from http_support import Greeter, wire
+from loopback import served
 from npm_packages import node_modules
-from serving import served
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
