@@ -19,7 +19,8 @@ from npm_packages import node_modules
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from perdure import Engine, _store
+from perdure import Engine
+from perdure._store import _store
 from perdure.http import ingress
 
 FOLDER = Path(__file__).parent / "typescript"
