@@ -372,6 +372,15 @@ def test_all_addresses_of_a_name_have_the_same_port() -> None:
         sock.close()
 
 
+def test_no_answer_waits_until_its_first_part_is_acknowledged() -> None:
+    (listener,) = bound(Listens("ingress", "127.0.0.1", 0, "", False))
+    listener.listen()
+    with listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.mark.parametrize("taken", ["port", "admin_port"])
 def test_a_port_in_use_is_named_with_its_flag_and_nothing_is_left_behind(
     data: Path, taken: str
