@@ -261,7 +261,7 @@ def test_all_that_a_filter_means_are_acted_on(resident_place: Place) -> None:
             assert one.json() == {"count": 1}
             assert problem(await on.admin.patch("/invocations/kill"))[0] == 400
             assert (await on.admin.patch("/invocations/kill?all=true")).json() == {"count": 2}
-            assert problem(await on.admin.patch("/invocations/fly?all=true"))[0] == 404
+            assert problem(await on.admin.patch("/invocations/fly?all=true"))[0] == 405
 
     run(main())
 

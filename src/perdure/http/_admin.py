@@ -23,9 +23,12 @@ from perdure.http import _json
 from perdure.http._bodies import check_json
 from perdure.http._filters import check_names, filter_of, number_of
 from perdure.http._lifespan import lifespan
+from perdure.http._openapi import served_at
+from perdure.http._openapi_admin import admin_document
+from perdure.http._openapi_ingress import service_document
 from perdure.http._replies import RETRY_AFTER_S, logger, status_of
 from perdure.http._requests import Receive, Scope, Send
-from perdure.http._services import described_handlers, described_service
+from perdure.http._services import Service, described_service
 from perdure.service import ServiceKind
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -40,24 +43,25 @@ class Admin:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._services = engine._services
+        self._shown: dict[str, Service] = {}
         self._router = Router(
             routes=[
-                _route("GET", "/health", self._health),
-                _route("GET", "/version", self._version),
-                _route("GET", "/services", self._list_services),
-                _route("GET", "/services/{service}", self._service),
-                _route("GET", "/services/{service}/handlers", self._handlers),
-                _route("GET", "/services/{service}/handlers/{handler}", self._handler),
-                _route("POST", "/services/{service}/state", self._replace_state),
-                _route("GET", "/state/{service}/{key:path}", self._state),
-                _route("PUT", "/state/{service}/{key:path}", self._set_state),
-                _route("GET", "/workflows/{workflow}/{key:path}", self._workflow),
-                _route("GET", "/invocations", self._invocations),
-                _route("GET", "/invocations/{id}", self._describe),
-                _route("DELETE", "/invocations/{id}", self._delete),
-                _route("PATCH", "/invocations/{id}/{verb}", self._act),
-                _route("PATCH", "/invocations/{verb}", self._act_on_all),
-                _route("POST", "/check", self._check),
+                _route("/health", GET=self._health),
+                _route("/version", GET=self._version),
+                _route("/openapi", GET=self._openapi),
+                _route("/services", GET=self._list_services),
+                _route("/services/{service}", GET=self._service),
+                _route("/services/{service}/openapi", GET=self._service_openapi),
+                _route("/services/{service}/handlers", GET=self._handlers),
+                _route("/services/{service}/handlers/{handler}", GET=self._handler),
+                _route("/services/{service}/state", POST=self._replace_state),
+                _route("/state/{service}/{key:path}", GET=self._state, PUT=self._set_state),
+                _route("/workflows/{workflow}/{key:path}", GET=self._workflow),
+                _route("/invocations", GET=self._invocations),
+                *(_route(f"/invocations/{verb}", PATCH=self._to_all(verb)) for verb in VERBS),
+                _route("/invocations/{id}", GET=self._describe, DELETE=self._delete),
+                _route("/invocations/{id}/{verb}", PATCH=self._act),
+                _route("/check", POST=self._check),
             ],
             redirect_slashes=False,
             default=_no_route,
@@ -90,28 +94,39 @@ class Admin:
             }
         )
 
+    async def _openapi(self, request: Request) -> Response:
+        return _answer(served_at(request.scope["root_path"], admin_document()))
+
     async def _check(self, request: Request) -> Response:
         return _answer(await self._engine.check())
 
     # -- services ---------------------------------------------------------------------------
 
     async def _list_services(self, request: Request) -> Response:
-        return _answer({"services": [described_service(each) for each in self._services.values()]})
+        return _answer({"services": [self._described(name) for name in self._services]})
 
     async def _service(self, request: Request) -> Response:
+        return _answer(self._described(request.path_params["service"]))
+
+    async def _service_openapi(self, request: Request) -> Response:
         name = request.path_params["service"]
-        return _answer(described_service(registered_versions(self._services, name)))
+        return _answer(service_document(registered_versions(self._services, name)))
 
     async def _handlers(self, request: Request) -> Response:
-        versions = registered_versions(self._services, request.path_params["service"])
-        return _answer({"handlers": described_handlers(versions)})
+        return _answer({"handlers": self._described(request.path_params["service"]).handlers})
 
     async def _handler(self, request: Request) -> Response:
         service, name = request.path_params["service"], request.path_params["handler"]
-        for each in described_handlers(registered_versions(self._services, service)):
-            if each["name"] == name:
+        for each in self._described(service).handlers:
+            if each.name == name:
                 return _answer(each)
         raise NotFound(f"service {service!r} has no handler {name!r}")
+
+    def _described(self, name: str) -> Service:
+        """A service; its types are looked into once."""
+        if name not in self._shown:
+            self._shown[name] = described_service(registered_versions(self._services, name))
+        return self._shown[name]
 
     # -- keys -------------------------------------------------------------------------------
 
@@ -233,18 +248,21 @@ class Admin:
             and record.handler == "run"
         )
 
-    async def _act_on_all(self, request: Request) -> Response:
-        verb = request.path_params["verb"]
-        if verb not in VERBS:
-            raise _no_verb(verb)
-        check_names(request.query_params, "all")
-        which = filter_of(request.query_params)
-        if which is None:
-            if request.query_params.get("all") != "true":
-                raise InvalidInput(f"{verb} what? Give a filter, or all=true")
-            which = InvocationFilter()
+    def _to_all(self, verb: str) -> Endpoint:
+        """The endpoint that does *verb* to all that a filter means."""
         act = getattr(self._engine, "restart" if verb == "restart-as-new" else verb)
-        return _answer({"count": await act(which)})
+
+        async def endpoint(request: Request) -> Response:
+            check_names(request.query_params, "all")
+            which = filter_of(request.query_params)
+            everything = request.query_params.get("all")
+            if everything not in (None, "true"):
+                raise InvalidInput(f"all: expected true, got {everything[:60]!r}")
+            if which is None and everything is None:
+                raise InvalidInput(f"{verb} what? Give a filter, or all=true")
+            return _answer({"count": await act(which or InvocationFilter())})
+
+        return endpoint
 
 
 class _NewState(msgspec.Struct):
@@ -254,29 +272,44 @@ class _NewState(msgspec.Struct):
     scope: str | None = None
 
 
-def _route(method: str, path: str, endpoint: Endpoint) -> Route:
-    async def guarded(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except TerminalError as error:
-            kind = type(error)
-            return _problem(
-                status_of(error),
-                error.message,
-                None if kind is TerminalError else kind.__name__,
-            )
-        except StoreError as error:
-            logger.warning("refused: %s", error)
-            answer = _problem(503, "the engine is closed or has failed", type(error).__name__)
-            answer.headers["retry-after"] = str(RETRY_AFTER_S)
-            return answer
-        except ClientDisconnect:
-            return Response(status_code=400)  # to nobody
-        except Exception as error:
-            logger.error("a request failed", exc_info=error)
-            return _problem(500, "internal error")
+def _route(path: str, **endpoints: Endpoint) -> Route:
+    """The route of *path*, which has *endpoints* by method."""
+    allowed = sorted({*endpoints, *(["HEAD"] if "GET" in endpoints else [])})
 
-    return Route(path, guarded, methods=[method])
+    async def answer(request: Request) -> Response:
+        endpoint = endpoints.get("GET" if request.method == "HEAD" else request.method)
+        if endpoint is None:
+            refusal = _problem(405, "method not allowed")
+            refusal.headers["allow"] = ", ".join(allowed)
+            return refusal
+        return await _guarded(endpoint, request)
+
+    route = Route(path, answer)
+    route.methods = None  # of a path that is known, this answers every one
+    return route
+
+
+async def _guarded(endpoint: Endpoint, request: Request) -> Response:
+    """The answer of *endpoint*; one, whatever it raises."""
+    try:
+        return await endpoint(request)
+    except TerminalError as error:
+        kind = type(error)
+        return _problem(
+            status_of(error),
+            error.message,
+            None if kind is TerminalError else kind.__name__,
+        )
+    except StoreError as error:
+        logger.warning("refused: %s", error)
+        answer = _problem(503, "the engine is closed or has failed", type(error).__name__)
+        answer.headers["retry-after"] = str(RETRY_AFTER_S)
+        return answer
+    except ClientDisconnect:
+        return Response(status_code=400)  # to nobody
+    except Exception as error:
+        logger.error("a request failed", exc_info=error)
+        return _problem(500, "internal error")
 
 
 def _answer(value: Any, status: int = 200) -> Response:
