@@ -36,7 +36,6 @@ class Line:
 class Order:
     lines: list[Line]
     due: dt.date | None = None
-    price: Decimal = Decimal("1.50")
 
 
 class Circle(msgspec.Struct, tag="circle"):
@@ -102,10 +101,6 @@ class Shop(perdure.Service):
         return shape
 
     @perdure.handler
-    async def place(self, ctx: Context, place: Place) -> tuple[Place, int]:
-        return place, 1
-
-    @perdure.handler
     async def options(self, ctx: Context, options: Options | None = None) -> dict[str, Any]:
         return {**(options or {})}
 
@@ -141,6 +136,22 @@ class Shop(perdure.Service):
         self, ctx: Context, times: list[dt.datetime | None]
     ) -> dict[str, dt.datetime | None]:
         return {str(index): time for index, time in enumerate(times)}
+
+
+class Odd(perdure.Service):
+    """Types of which the schema is right, and not asked at random.
+
+    schemathesis does not read ``prefixItems`` of answers, and msgspec takes numbers for decimals,
+    which it describes as texts.
+    """
+
+    @perdure.handler
+    async def place(self, ctx: Context, place: Place) -> tuple[Place, int]:
+        return place, 1
+
+    @perdure.handler
+    async def price(self, ctx: Context, price: Decimal) -> Decimal:
+        return price
 
 
 class Basket(perdure.VirtualObject):

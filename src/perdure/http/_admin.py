@@ -137,7 +137,7 @@ class Admin:
             raise InvalidInput("version and scope are not supported: leave them out")
         try:
             state = {name: msgspec.json.decode(bytes(raw)) for name, raw in given.new_state.items()}
-        except (msgspec.DecodeError, ValueError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise InvalidInput(f"new_state: a value is no JSON: {error}") from error
         service = request.path_params["service"]
         if registered_service(self._services, service).kind is ServiceKind.SERVICE:

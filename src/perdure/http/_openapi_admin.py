@@ -154,7 +154,7 @@ def _add_services(document: Document) -> None:
             "/services/{service}/handlers",
             "handlers",
             "Its handlers",
-            record(handlers=_list(handler)),
+            handlers,
         ),
         ("/services/{service}/handlers/{handler}", "handler", "A handler", handler),
     ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.metadata import version
 from inspect import cleandoc
 from typing import Any, Final
@@ -26,6 +25,7 @@ from perdure.http._openapi import (
 )
 from perdure.http._results import Target
 from perdure.http._schemas import Components, Schema
+from perdure.http._services import newest_handlers
 from perdure.serde import Serde
 from perdure.service import HandlerDefinition, HandlerKind, ServiceKind, Versions
 
@@ -58,6 +58,13 @@ _SENT: Final[Schema] = {
     },
     "required": ["invocationId", "status"],
 }
+_LINKS: Final[Schema] = {
+    verb: {
+        "operationId": verb,
+        "parameters": {"invocation_id": "$response.body#/invocationId"},
+    }
+    for verb in ("attach", "output")
+}
 
 _INVALID: Final = {400: "The request does not fit: its path, a parameter, or the body."}
 _UNKNOWN: Final = {404: "There is no such thing here, or it is not kept any more."}
@@ -85,6 +92,8 @@ _DELAY: Final = in_query("delay", "Not before this has passed: `10s`, `2500ms`, 
 _CODE: Final = in_query(
     "code", "Code of the failure.", {"type": "integer", "minimum": 400, "maximum": 599}
 )
+_RESULTS: Final = {"attach": "Wait for the result", "output": "The result, if it is there"}
+_INVOCATION: Final = "/restate/invocation"
 _ANY_VALUE: Final = json_body({}, required=False)
 _REASON: Final[Schema] = {
     "description": f"The reason; cut at {FAILURE_MESSAGE_BYTES_MAX:,} bytes.",
@@ -96,6 +105,7 @@ def service_document(versions: Versions) -> dict[str, Any]:
     """The document of one service: its public handlers, and what completes its workflow."""
     document = _document()
     _add_service(document, versions)
+    _add_results(document, "", f"{_INVOCATION}/{{invocation_id}}", [_INVOCATION_ID])
     definition = versions[0][0]
     return document.done(definition.name, str(definition.version), cleandoc(definition.description))
 
@@ -110,7 +120,7 @@ def ingress_document(services: Services) -> dict[str, Any]:
     for versions in services.values():
         _add_service(document, versions)
     _add_server(document)
-    _add_results(document)
+    _add_all_results(document)
     _add_completions(document)
     return document.done("perdure ingress", version("perdure"), "")
 
@@ -123,15 +133,10 @@ def _document() -> Document:
 
 
 def _add_service(document: Document, versions: Versions) -> None:
-    seen: set[str] = set()
-    for definition, _ in versions:
-        for handler in definition.handlers.values():
-            if handler.name not in seen:
-                seen.add(handler.name)
-                if not handler.private:
-                    _add_handler(document, handler)
-    definition = versions[0][0]
-    if definition.kind is ServiceKind.WORKFLOW:
+    for handler in newest_handlers(versions):
+        if not handler.private:
+            _add_handler(document, handler)
+    if versions[0][0].kind is ServiceKind.WORKFLOW:
         _add_workflow(document, versions)
 
 
@@ -171,7 +176,7 @@ def _add_handler(document: Document, handler: HandlerDefinition) -> None:
             **shared,
             parameters=[*parameters, _DELAY],
             body=given,
-            answers={202: json_answer("Accepted, and durable.", _SENT, _ID)},
+            answers={202: {**json_answer("Accepted, and durable.", _SENT, _ID), "links": _LINKS}},
             errors=_INVALID,
         )
 
@@ -221,7 +226,7 @@ def _add_workflow(document: Document, versions: Versions) -> None:
             errors=_OWN_OR_COMPLETED,
             others=_OWN,
         )
-    for verb, text in (("attach", "Wait for the result"), ("output", "The result, if it is there")):
+    for verb, text in _RESULTS.items():
         document.add(
             *("get", f"/restate/workflow/{segment}/{{key}}/{verb}", f"{name}.{verb}"),
             summary=text,
@@ -300,44 +305,19 @@ def _add_server(document: Document) -> None:
     )
 
 
-def _add_results(document: Document) -> None:
-    target = json_body(document.components.of(Target, output=False))
-    key = in_path("idempotency_key", "Of the request that invoked it.")
+def _add_all_results(document: Document) -> None:
+    """Results, by all that can name an invocation."""
     service, handler = in_path("service"), in_path("handler")
-    of = "/restate/invocation"
-    target_path = f"{of}/{{service}}/{{handler}}/{{idempotency_key}}"
-    keyed_path = f"{of}/{{service}}/{{key}}/{{handler}}/{{idempotency_key}}"
-    places: Mapping[str, tuple[str, list[Schema]]] = {
-        "": (f"{of}/{{invocation_id}}", [_INVOCATION_ID]),
-        ".idempotent": (target_path, [service, handler, key]),
-        ".idempotent.keyed": (keyed_path, [service, _KEY, handler, key]),
-    }
-    answers = {
-        200: {
-            "description": "The result, as the handler's own answer is.",
-            "headers": described_headers(_RESULT_HEADERS),
-            "content": {"*/*": {}},
-        }
-    }
-    for verb, text in (("attach", "Wait for the result"), ("output", "The result, if it is there")):
-        errors = {**_OWN_OR_COMPLETED, **(_NOT_READY if verb == "output" else {})}
-        for suffix, (path, parameters) in places.items():
-            document.add(
-                *("get", f"{path}/{verb}", verb + suffix),
-                summary=text,
-                parameters=parameters,
-                answers=answers,
-                errors=errors,
-                others=_OWN,
-            )
-        document.add(
-            *("post", f"/restate/{verb}", f"{verb}.target"),
-            summary=text,
-            body=target,
-            answers=answers,
-            errors=errors,
-            others=_OWN,
-        )
+    key = in_path("idempotency_key", "Of the request that invoked it.")
+    of = f"{_INVOCATION}/{{service}}"
+    keyed = f"{of}/{{key}}/{{handler}}/{{idempotency_key}}"
+    _add_results(document, "", f"{_INVOCATION}/{{invocation_id}}", [_INVOCATION_ID])
+    _add_results(
+        document, ".idempotent", f"{of}/{{handler}}/{{idempotency_key}}", [service, handler, key]
+    )
+    _add_results(document, ".idempotent.keyed", keyed, [service, _KEY, handler, key])
+    target = json_body(document.components.of(Target, output=False))
+    _add_results(document, ".target", "/restate", [], target)
     document.add(
         *("post", "/restate/lookup", "lookup"),
         summary="Id of the invocation that is meant",
@@ -345,6 +325,31 @@ def _add_results(document: Document) -> None:
         answers={200: json_answer("It exists.", record(invocationId=TEXT))},
         errors={**_INVALID, **_UNKNOWN},
     )
+
+
+def _add_results(
+    document: Document,
+    suffix: str,
+    path: str,
+    parameters: list[Schema],
+    body: Schema | None = None,
+) -> None:
+    """``attach`` and ``output`` of what *path* names, or *body*."""
+    answer = {
+        "description": "The result, as the handler's own answer is.",
+        "headers": described_headers(_RESULT_HEADERS),
+        "content": {"*/*": {}},
+    }
+    for verb, text in _RESULTS.items():
+        document.add(
+            *("get" if body is None else "post", f"{path}/{verb}", verb + suffix),
+            summary=text,
+            parameters=parameters,
+            body=body,
+            answers={200: answer},
+            errors={**_OWN_OR_COMPLETED, **(_NOT_READY if verb == "output" else {})},
+            others=_OWN,
+        )
 
 
 def _add_completions(document: Document) -> None:

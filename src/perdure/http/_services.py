@@ -61,12 +61,17 @@ class Service(msgspec.Struct):
     journal_retention: float | None
 
 
+def newest_handlers(versions: Versions) -> list[HandlerDefinition]:
+    """The handlers of a service, each of the highest version that has it."""
+    newest: dict[str, HandlerDefinition] = {}
+    for definition, _ in versions:
+        for name, handler in definition.handlers.items():
+            newest.setdefault(name, handler)
+    return list(newest.values())
+
+
 def described_service(versions: Versions) -> Service:
     definition = versions[0][0]
-    newest: dict[str, HandlerDefinition] = {}
-    for each, _ in versions:
-        for name, handler in each.handlers.items():
-            newest.setdefault(name, handler)
     return Service(
         name=definition.name,
         ty=_SERVICE_TYPES[definition.kind],
@@ -74,7 +79,7 @@ def described_service(versions: Versions) -> Service:
         versions=[each.version for each, _ in versions],
         public=not definition.private,
         documentation=definition.description,
-        handlers=[_handler(each) for each in newest.values()],
+        handlers=[_handler(each) for each in newest_handlers(versions)],
         idempotency_retention=_seconds(definition.idempotency_retention),
         workflow_completion_retention=_seconds(definition.retention),
         journal_retention=_seconds(definition.journal_retention),
