@@ -57,6 +57,10 @@ class Options(TypedDict, total=False):
     limit: int
 
 
+class Opaque:
+    """Nothing that a schema could describe."""
+
+
 class Leaf(pydantic.BaseModel):
     name: str
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
-from engine_support import Place, run, until, until_status
+from engine_support import Place, quiet_log, run, until, until_status
 from http_support import Wire, wire
 
-from perdure import Status
+import perdure
+from perdure import Status, WorkflowContext
+from perdure.http import admin
 
 UNKNOWN = "inv_06d3pdls0000f7hnf6snuijs2k"
 
@@ -294,5 +296,55 @@ def test_a_call_in_memory_alone_can_be_killed(resident_place: Place) -> None:
             (found,) = (await on.engine.invocations()).items
             assert (await on.admin.patch(f"/invocations/{found.id}/kill")).status_code == 200
             assert (await calling).status_code == 409
+
+    run(main())
+
+
+class Deal(perdure.Workflow):
+    """Waits for one of two promises, as it is told."""
+
+    def __init__(self, awaited: str) -> None:
+        self.awaited = awaited
+
+    async def run(self, ctx: WorkflowContext) -> None:
+        await ctx.promise(self.awaited)
+
+
+def test_a_check_tells_where_code_and_journal_part(resident_place: Place) -> None:
+    quiet_log()
+
+    async def main() -> None:
+        async with resident_place.engine(Deal("signed")) as engine:
+            handle = await engine.send(Deal.run, key="1")
+            await until_status(engine, handle, Status.SUSPENDED)
+        async with resident_place.engine(Deal("sealed")) as engine:
+            transport = httpx.ASGITransport(app=admin(engine))
+            async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+                answer = await client.post("/check")
+        assert answer.status_code == 200
+        (problem,) = answer.json()["problems"]
+        assert problem["verdict"] == "diverges"
+        assert "signed" in problem["divergence"]["expected"]
+        assert "sealed" in problem["divergence"]["actual"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("everything", ["false", "yes", ""])
+def test_all_is_true_or_left_out(resident_place: Place, everything: str) -> None:
+    async def main() -> None:
+        async with wire(resident_place) as on:
+            for query in (f"all={everything}", f"all={everything}&service=Signup"):
+                assert problem(await on.admin.patch(f"/invocations/kill?{query}"))[0] == 400
+
+    run(main())
+
+
+def test_state_nested_too_deeply_is_refused(resident_place: Place) -> None:
+    async def main() -> None:
+        async with wire(resident_place) as on:
+            deep = {"object_key": "k", "new_state": {"a": [ord("[")] * 100_000}}
+            answer = await on.admin.post("/services/Counter/state", json=deep)
+            assert problem(answer)[0] == 400
 
     run(main())

@@ -38,34 +38,35 @@ VERBS: Final = ("cancel", "kill", "pause", "resume", "purge", "restart-as-new")
 
 
 class Admin:
-    """ASGI app of one engine."""
+    """ASGI app of one engine.
+
+    Attributes:
+      routes: All that it answers.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._services = engine._services
         self._shown: dict[str, Service] = {}
-        self._router = Router(
-            routes=[
-                _route("/health", GET=self._health),
-                _route("/version", GET=self._version),
-                _route("/openapi", GET=self._openapi),
-                _route("/services", GET=self._list_services),
-                _route("/services/{service}", GET=self._service),
-                _route("/services/{service}/openapi", GET=self._service_openapi),
-                _route("/services/{service}/handlers", GET=self._handlers),
-                _route("/services/{service}/handlers/{handler}", GET=self._handler),
-                _route("/services/{service}/state", POST=self._replace_state),
-                _route("/state/{service}/{key:path}", GET=self._state, PUT=self._set_state),
-                _route("/workflows/{workflow}/{key:path}", GET=self._workflow),
-                _route("/invocations", GET=self._invocations),
-                *(_route(f"/invocations/{verb}", PATCH=self._to_all(verb)) for verb in VERBS),
-                _route("/invocations/{id}", GET=self._describe, DELETE=self._delete),
-                _route("/invocations/{id}/{verb}", PATCH=self._act),
-                _route("/check", POST=self._check),
-            ],
-            redirect_slashes=False,
-            default=_no_route,
-        )
+        self.routes = [
+            _Route("/health", GET=self._health),
+            _Route("/version", GET=self._version),
+            _Route("/openapi", GET=self._openapi),
+            _Route("/services", GET=self._list_services),
+            _Route("/services/{service}", GET=self._service),
+            _Route("/services/{service}/openapi", GET=self._service_openapi),
+            _Route("/services/{service}/handlers", GET=self._handlers),
+            _Route("/services/{service}/handlers/{handler}", GET=self._handler),
+            _Route("/services/{service}/state", POST=self._replace_state),
+            _Route("/state/{service}/{key:path}", GET=self._state, PUT=self._set_state),
+            _Route("/workflows/{workflow}/{key:path}", GET=self._workflow),
+            _Route("/invocations", GET=self._invocations),
+            *(_Route(f"/invocations/{verb}", PATCH=self._to_all(verb)) for verb in VERBS),
+            _Route("/invocations/{id}", GET=self._describe, DELETE=self._delete),
+            _Route("/invocations/{id}/{verb}", PATCH=self._act),
+            _Route("/check", POST=self._check),
+        ]
+        self._router = Router(self.routes, redirect_slashes=False, default=_no_route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -272,21 +273,26 @@ class _NewState(msgspec.Struct):
     scope: str | None = None
 
 
-def _route(path: str, **endpoints: Endpoint) -> Route:
-    """The route of *path*, which has *endpoints* by method."""
-    allowed = sorted({*endpoints, *(["HEAD"] if "GET" in endpoints else [])})
+class _Route(Route):
+    """A path with its endpoints by method; it answers the other methods too.
 
-    async def answer(request: Request) -> Response:
-        endpoint = endpoints.get("GET" if request.method == "HEAD" else request.method)
-        if endpoint is None:
-            refusal = _problem(405, "method not allowed")
-            refusal.headers["allow"] = ", ".join(allowed)
-            return refusal
-        return await _guarded(endpoint, request)
+    Attributes:
+      allowed: The methods it has.
+    """
 
-    route = Route(path, answer)
-    route.methods = None  # of a path that is known, this answers every one
-    return route
+    def __init__(self, path: str, **endpoints: Endpoint) -> None:
+        super().__init__(path, self._answer)
+        self.methods = None
+        self.allowed: list[str] = sorted({*endpoints, *(["HEAD"] if "GET" in endpoints else [])})
+        self._endpoints = endpoints
+
+    async def _answer(self, request: Request) -> Response:
+        endpoint = self._endpoints.get("GET" if request.method == "HEAD" else request.method)
+        if endpoint is not None:
+            return await _guarded(endpoint, request)
+        refusal = _problem(405, "method not allowed")
+        refusal.headers["allow"] = ", ".join(self.allowed)
+        return refusal
 
 
 async def _guarded(endpoint: Endpoint, request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -44,6 +45,7 @@ class Document:
         self._error_headers = error_headers
         self._responses: dict[str, Any] = {}
         self._paths: dict[str, dict[str, Any]] = {}
+        self._names: set[str] = set()
 
     def add(
         self,
@@ -72,7 +74,7 @@ class Document:
             responses[str(status)] = self._error(status, text)
         if others is not None:
             responses["default"] = self._error("default", others)
-        operation: dict[str, Any] = {"operationId": name, "summary": summary}
+        operation: dict[str, Any] = {"operationId": self._unique(name), "summary": summary}
         if description and description != summary:
             operation["description"] = description
         if tag is not None:
@@ -99,6 +101,13 @@ class Document:
                 "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
             },
         }
+
+    def _unique(self, name: str) -> str:
+        """*name*, or the same with a number: with dots in them, two names may read as one."""
+        numbered = (f"{name}.{number}" for number in itertools.count(2))
+        free = next(each for each in itertools.chain([name], numbered) if each not in self._names)
+        self._names.add(free)
+        return free
 
     def _error(self, status: int | str, text: str) -> Schema:
         """A reference to the response that it is, which all operations share that mean the same."""

@@ -60,7 +60,7 @@ _SENT: Final[Schema] = {
 }
 _LINKS: Final[Schema] = {
     verb: {
-        "operationId": verb,
+        "operationId": f"restate.{verb}",
         "parameters": {"invocation_id": "$response.body#/invocationId"},
     }
     for verb in ("attach", "output")
@@ -217,7 +217,7 @@ def _add_workflow(document: Document, versions: Versions) -> None:
     answers = {200: _result(document.components, run.result_serde, "The result of `run`.")}
     if not run.private:
         document.add(
-            *("post", f"/perdure/submit/{segment}/{{key}}/run", f"{name}.submit"),
+            *("post", f"/perdure/submit/{segment}/{{key}}/run", f"perdure.submit.{name}"),
             summary="Start it, or wait for what was started",
             tag=name,
             parameters=[_KEY],
@@ -228,7 +228,7 @@ def _add_workflow(document: Document, versions: Versions) -> None:
         )
     for verb, text in _RESULTS.items():
         document.add(
-            *("get", f"/restate/workflow/{segment}/{{key}}/{verb}", f"{name}.{verb}"),
+            *("get", f"/restate/workflow/{segment}/{{key}}/{verb}", f"restate.{verb}.{name}"),
             summary=text,
             tag=name,
             parameters=[_KEY],
@@ -242,7 +242,7 @@ def _add_workflow(document: Document, versions: Versions) -> None:
             _add_resolve(
                 document,
                 f"{path}{quote(each.name, safe='')}/resolve",
-                f"{name}.{each.name}.resolve",
+                f"perdure.resolve.{name}.{each.name}",
                 _value(document.components, each.serde, required=True),
                 tag=name,
                 parameters=[_KEY],
@@ -250,13 +250,13 @@ def _add_workflow(document: Document, versions: Versions) -> None:
     _add_resolve(
         document,
         f"{path}{{promise}}/resolve",
-        f"{name}.resolve",
+        f"perdure.resolve.{name}",
         json_body({}),
         tag=name,
         parameters=[_KEY, _PROMISE],
     )
     document.add(
-        *("post", f"{path}{{promise}}/reject", f"{name}.reject"),
+        *("post", f"{path}{{promise}}/reject", f"perdure.reject.{name}"),
         summary="Let a promise fail",
         tag=name,
         parameters=[_KEY, _PROMISE, _CODE],
@@ -292,13 +292,13 @@ def _add_resolve(
 def _add_server(document: Document) -> None:
     names = {"type": "array", "items": TEXT}
     document.add(
-        *("get", "/restate/health", "health"),
+        *("get", "/restate/health", "restate.health"),
         summary="Whether the engine is open, and its services",
         answers={200: json_answer("It is open.", record(services=names))},
         errors={},
     )
     document.add(
-        *("get", "/perdure/openapi", "openapi"),
+        *("get", "/perdure/openapi", "perdure.openapi"),
         summary="This document",
         answers={200: json_answer("OpenAPI 3.1.", {"type": "object"})},
         errors={},
@@ -319,7 +319,7 @@ def _add_all_results(document: Document) -> None:
     target = json_body(document.components.of(Target, output=False))
     _add_results(document, ".target", "/restate", [], target)
     document.add(
-        *("post", "/restate/lookup", "lookup"),
+        *("post", "/restate/lookup", "restate.lookup"),
         summary="Id of the invocation that is meant",
         body=target,
         answers={200: json_answer("It exists.", record(invocationId=TEXT))},
@@ -342,7 +342,7 @@ def _add_results(
     }
     for verb, text in _RESULTS.items():
         document.add(
-            *("get" if body is None else "post", f"{path}/{verb}", verb + suffix),
+            *("get" if body is None else "post", f"{path}/{verb}", f"restate.{verb}{suffix}"),
             summary=text,
             parameters=parameters,
             body=body,
@@ -359,7 +359,7 @@ def _add_completions(document: Document) -> None:
         ("reject", "Let an awakeable fail", _REASON),
     ):
         document.add(
-            *("post", f"/restate/awakeables/{{awakeable_id}}/{verb}", f"awakeable.{verb}"),
+            *("post", f"/restate/awakeables/{{awakeable_id}}/{verb}", f"restate.awakeable.{verb}"),
             summary=text,
             parameters=[awakeable],
             body=body,
@@ -367,7 +367,7 @@ def _add_completions(document: Document) -> None:
             errors={**_INVALID, **_UNKNOWN},
         )
     document.add(
-        *("post", "/perdure/signals/{invocation_id}/{name}", "signal"),
+        *("post", "/perdure/signals/{invocation_id}/{name}", "perdure.signal"),
         summary="Give an invocation a message",
         parameters=[_INVOCATION_ID, in_path("name", "Of the signal.")],
         body=_ANY_VALUE,

@@ -73,7 +73,7 @@ class Components:
         """Of a class inside a type of msgspec's, which msgspec does not know."""
         if hasattr(kind, PYDANTIC_MARK):
             return self._of_pydantic(kind, output)
-        return self._known.get(kind, {})
+        return self._known.get(kind) or {"description": kind.__name__}  # msgspec takes no empty one
 
     def _of_pydantic(self, annotation: Any, output: bool) -> Schema:
         from pydantic import TypeAdapter
