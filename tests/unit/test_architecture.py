@@ -43,7 +43,7 @@ VERBS = (
     VALUES
     | DECLARING
     | {"_absent", "_admission", "_binding", "_calling", "_core", "_declarations", "_handles"}
-    | {"_opened", "_promises", "_results", "_runtime"}
+    | {"_opened", "_promises", "_results", "_runtime", "_verbs"}
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -71,19 +71,32 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service": VALUES | {"_declare", "_definitions", "_place", "_signatures"},
     "_binding": VALUES | DECLARING | {"_absent"},
     "_runtime": VALUES | DECLARING | {"_binding", "_calling", "_core", "_store", "_journal"},
-    "_results": VALUES | DECLARING | {"_runtime"},
+    "_results": VALUES | DECLARING | {"_handles", "_runtime"},
+    "_verbs": VALUES | {"_absent", "_declarations", "_handles", "_runtime"},
     "_promises": VALUES | DECLARING | {"_binding", "_declarations", "_runtime"},
-    "_handles": VALUES | {"_results"},
+    "_handles": set(),
     "_admission": VALUES | DECLARING | {"_calling", "_core", "_handles", "_runtime"},
     "_options": set(),
     "_opened": {"_binding", "_results", "_runtime"},
-    **dict.fromkeys(("_invoking", "_completing", "_operating", "_inspecting"), VERBS),
+    **dict.fromkeys(("_invoking", "_completing", "_operating", "_reading"), VERBS),
+    "_inspecting": VERBS | {"_reading"},
+    "_backing_up": {"_binding", "_opened", "_store"},
+    "_doctor": {"_core", "_ids", "_runtime", "_store"},
+    "_restoring": {"_doctor", "_store"},
+    "_viewing": VERBS | {"_backing_up", "_reading", "_store"},
     "engine": VALUES
     | DECLARING
-    | {"_binding", "_completing", "_inspecting", "_invoking", "_operating", "_options"}
-    | {"_runtime", "_store"},
+    | {"_backing_up", "_binding", "_completing", "_inspecting", "_invoking", "_operating"}
+    | {"_options", "_runtime", "_store"},
     "http": VERBS | {"engine"},
-    "__init__": VALUES | DECLARING | {"_declarations", "_handles", "_runtime", "engine", "saga"},
+    "_client": VALUES
+    | DECLARING
+    | {"_absent", "_binding", "_calling", "_declarations", "_handles", "_promises", "_runtime"}
+    | {"_verbs"},
+    "client": {"_client"},
+    "__init__": VALUES
+    | DECLARING
+    | {"_declarations", "_handles", "_runtime", "client", "engine", "saga"},
 }
 # The codec is pure: bytes in, entries out. Of the extension, it is all that leaves the store.
 CODEC = {"decode_entries", "encode_entries"}

@@ -21,6 +21,7 @@ from perdure.engine import Engine
 from perdure.errors import InvalidInput, NotFound, StoreError, TerminalError
 from perdure.http import _json
 from perdure.http._bodies import check_json
+from perdure.http._download import download_backup
 from perdure.http._filters import check_names, filter_of, number_of
 from perdure.http._lifespan import lifespan
 from perdure.http._openapi import served_at
@@ -65,6 +66,7 @@ class Admin:
             _Route("/invocations/{id}", GET=self._describe, DELETE=self._delete),
             _Route("/invocations/{id}/{verb}", PATCH=self._act),
             _Route("/check", POST=self._check),
+            _Route("/backup", GET=self._backup),
         ]
         self._router = Router(self.routes, redirect_slashes=False, default=_no_route)
 
@@ -100,6 +102,9 @@ class Admin:
 
     async def _check(self, request: Request) -> Response:
         return _answer(await self._engine.check())
+
+    async def _backup(self, request: Request) -> Response:
+        return await download_backup(self._engine)
 
     # -- services ---------------------------------------------------------------------------
 

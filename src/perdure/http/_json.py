@@ -24,6 +24,7 @@ def _hook(value: Any) -> Any:
         }
     if isinstance(value, NondeterminismError):
         return {
+            "invocation_id": value.invocation_id,
             "index": value.index,
             "expected": value.expected,
             "actual": value.actual,

@@ -46,6 +46,7 @@ _KNOWN: Final[dict[type, Schema]] = {
         metadata={"type": "object", "additionalProperties": TEXT},
     ),
     NondeterminismError: record(
+        invocation_id=TEXT,
         index={"type": "integer"},
         expected=TEXT,
         actual=TEXT,
@@ -138,6 +139,13 @@ def _add_server(document: Document) -> None:
         *("post", "/check", "check"),
         summary="Replay the journals of all that is unfinished against the code, for nothing",
         answers={200: json_answer("What was found.", components.of(CheckReport, output=True))},
+        errors={},
+    )
+    copy: Schema = {"description": "data.mdb.", "content": {"application/octet-stream": {}}}
+    document.add(
+        *("get", "/backup", "backup"),
+        summary="A copy of the data directory as it is at one moment",
+        answers={200: copy},
         errors={},
     )
 

@@ -143,8 +143,7 @@ def _add_service(document: Document, versions: Versions) -> None:
 def _add_handler(document: Document, handler: HandlerDefinition) -> None:
     keyed = handler.kind is not HandlerKind.SERVICE
     is_run = handler.kind is HandlerKind.RUN
-    service, name = quote(handler.service, safe=""), quote(handler.name, safe="")
-    path = f"/{service}/{{key}}/{name}" if keyed else f"/{service}/{name}"
+    path = "/{}{}/{}".format(handler.service, "/{key}" * keyed, handler.name)
     title = f"{handler.service}.{handler.name}"
     shared = {
         "tag": handler.service,
@@ -213,11 +212,11 @@ def _result(components: Components, serde: Serde[Any], text: str) -> Schema:
 def _add_workflow(document: Document, versions: Versions) -> None:
     """Submitting, results and promises of a workflow."""
     run = versions[0][0].handlers["run"]
-    name, segment = run.service, quote(run.service, safe="")
+    name = run.service
     answers = {200: _result(document.components, run.result_serde, "The result of `run`.")}
     if not run.private:
         document.add(
-            *("post", f"/perdure/submit/{segment}/{{key}}/run", f"perdure.submit.{name}"),
+            *("post", f"/perdure/submit/{name}/{{key}}/run", f"perdure.submit.{name}"),
             summary="Start it, or wait for what was started",
             tag=name,
             parameters=[_KEY],
@@ -228,7 +227,7 @@ def _add_workflow(document: Document, versions: Versions) -> None:
         )
     for verb, text in _RESULTS.items():
         document.add(
-            *("get", f"/restate/workflow/{segment}/{{key}}/{verb}", f"restate.{verb}.{name}"),
+            *("get", f"/restate/workflow/{name}/{{key}}/{verb}", f"restate.{verb}.{name}"),
             summary=text,
             tag=name,
             parameters=[_KEY],
@@ -236,7 +235,7 @@ def _add_workflow(document: Document, versions: Versions) -> None:
             errors={**_OWN_OR_COMPLETED, **(_NOT_READY if verb == "output" else {})},
             others=_OWN,
         )
-    path = f"/perdure/promises/{segment}/{{key}}/"
+    path = f"/perdure/promises/{name}/{{key}}/"
     for each in versions[0][0].declarations.values():
         if isinstance(each, PromiseDeclaration):
             _add_resolve(
@@ -361,7 +360,7 @@ def _add_completions(document: Document) -> None:
         document.add(
             *("post", f"/restate/awakeables/{{awakeable_id}}/{verb}", f"restate.awakeable.{verb}"),
             summary=text,
-            parameters=[awakeable],
+            parameters=[awakeable] if verb == "resolve" else [awakeable, _CODE],
             body=body,
             answers={202: {"description": "Done, now or before."}},
             errors={**_INVALID, **_UNKNOWN},
