@@ -86,11 +86,8 @@ class Forest:
     first: Leaf | None = None
 
 
-class Shop(perdure.Service):
-    """Takes and returns values of many types.
-
-    Each as it is.
-    """
+class Till(perdure.Service):
+    """A few of what there is, for quick rounds."""
 
     @perdure.handler
     async def order(self, ctx: Context, order: Order) -> Order:
@@ -99,6 +96,20 @@ class Shop(perdure.Service):
         It is not delivered.
         """
         return order
+
+    @perdure.handler
+    async def nothing(self, ctx: Context) -> None: ...
+
+    @perdure.handler
+    async def content(self, ctx: Context, content: bytes) -> bytes:
+        return content
+
+
+class Shop(Till):
+    """Takes and returns values of many types.
+
+    Each as it is.
+    """
 
     @perdure.handler
     async def shape(self, ctx: Context, shape: Circle | Square) -> Circle | Square:
@@ -127,13 +138,6 @@ class Shop(perdure.Service):
     @perdure.handler
     async def anything(self, ctx: Context, value: Any) -> Any:
         return value
-
-    @perdure.handler
-    async def nothing(self, ctx: Context) -> None: ...
-
-    @perdure.handler
-    async def content(self, ctx: Context, content: bytes) -> bytes:
-        return content
 
     @perdure.handler
     async def times(

@@ -17,7 +17,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from openapi_support import Basket, Forest, Odd, Shop, Tree, Visit
 
 import perdure
-from perdure import Context, Service
+from perdure import Context, Service, handler
 from perdure.http import admin
 from perdure.http._admin import VERBS, Admin
 from perdure.http._openapi_admin import admin_document
@@ -206,11 +206,11 @@ def test_a_model_in_a_dataclass_is_a_component() -> None:
 def test_a_name_of_perdure_s_own_is_left_to_it() -> None:
     user_error = pydantic.create_model("Error", why=(str, ...))
 
-    class Failing(Service):
-        @perdure.handler
-        async def fail(self, ctx: Context, error: user_error) -> None: ...  # type: ignore[valid-type]
+    async def fail(self: object, ctx: Context, error: Any) -> None: ...
 
-    document = service_document(versions_of(Failing))
+    fail.__annotations__["error"] = user_error
+    failing = types.new_class("Failing", (Service,), {}, lambda body: body.update(f=handler(fail)))
+    document = service_document(versions_of(failing))
     assert set(document["components"]["schemas"]) == {"Error", "Error2"}
     assert "message" in document["components"]["schemas"]["Error"]["properties"]
 
