@@ -206,9 +206,9 @@ def test_a_model_in_a_dataclass_is_a_component() -> None:
 def test_a_name_of_perdure_s_own_is_left_to_it() -> None:
     user_error = pydantic.create_model("Error", why=(str, ...))
 
-    async def fail(self: object, ctx: Context, error: Any) -> None: ...
+    async def fail(self: object, ctx: Context, error: object) -> None: ...
 
-    fail.__annotations__["error"] = user_error
+    fail.__annotations__.update(error=user_error)
     failing = types.new_class("Failing", (Service,), {}, lambda body: body.update(f=handler(fail)))
     document = service_document(versions_of(failing))
     assert set(document["components"]["schemas"]) == {"Error", "Error2"}
