@@ -98,6 +98,17 @@ pair = st.tuples(st.sampled_from(PARAMETERS).map(str.encode) | any_bytes, text_b
 any_path = st.lists(segment, max_size=7).map(lambda parts: b"".join(b"/" + each for each in parts))
 
 
+there_or_not = st.sampled_from([b"Visit", b"Basket"]) | st.just(b"Shop") | segment
+THERE: Final = {
+    **dict.fromkeys(("{service}", "{workflow}"), there_or_not),
+    **dict.fromkeys(("{id}", "{invocation_id}"), st.just(b"ID") | segment),
+}
+
+
+def one_in_ten(draw: st.DrawFn) -> bool:
+    return draw(st.integers(0, 9)) == 9  # not 0, which is drawn far more often
+
+
 @st.composite
 def requests(draw: st.DrawFn, document: dict[str, Any]) -> dict[str, Any]:
     """A request, most often on a path of *document*, with anything in the place of its names."""
@@ -107,17 +118,18 @@ def requests(draw: st.DrawFn, document: dict[str, Any]) -> dict[str, Any]:
         for method, operation in each.items()
     ]
     method, path = draw(st.sampled_from(METHODS)), draw(any_path | st.just(b"*"))
-    pairs = draw(st.lists(pair, max_size=2))
-    if draw(st.integers(0, 9)):
+    pairs = draw(st.lists(pair, max_size=1)) if one_in_ten(draw) else []
+    if not one_in_ten(draw):
         template, known, operation = draw(st.sampled_from(operations))
         taken = [each for each in operation.get("parameters", ()) if each["in"] == "query"]
         if taken:
             pairs.append((draw(st.sampled_from(taken))["name"].encode(), draw(text_bytes)))
         parts = [
-            draw(segment) if part.startswith("{") else part.encode() for part in template.split("/")
+            draw(THERE.get(part, segment)) if part.startswith("{") else part.encode()
+            for part in template.split("/")
         ]
         path = b"/".join(parts)
-        method = method if draw(st.integers(0, 9)) == 0 else known.upper()
+        method = method if one_in_ten(draw) else known.upper()
     return {
         "method": method,
         "path": path,

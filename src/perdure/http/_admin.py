@@ -48,7 +48,9 @@ class Admin:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._services = engine._services
+        # Made when they are first asked for.
         self._shown: dict[str, Service] = {}
+        self._documents: dict[str, dict[str, Any]] = {}
         self.routes = [
             _Route("/health", GET=self._health),
             _Route("/version", GET=self._version),
@@ -116,7 +118,9 @@ class Admin:
 
     async def _service_openapi(self, request: Request) -> Response:
         name = request.path_params["service"]
-        return _answer(service_document(registered_versions(self._services, name)))
+        if name not in self._documents:
+            self._documents[name] = service_document(registered_versions(self._services, name))
+        return _answer(self._documents[name])
 
     async def _handlers(self, request: Request) -> Response:
         return _answer({"handlers": self._described(request.path_params["service"]).handlers})
@@ -129,7 +133,11 @@ class Admin:
         raise NotFound(f"service {service!r} has no handler {name!r}")
 
     def _described(self, name: str) -> Service:
-        """A service; its types are looked into once."""
+        """A service; its types are looked into once.
+
+        Raises:
+          NotFound: There is none of that name.
+        """
         if name not in self._shown:
             self._shown[name] = described_service(registered_versions(self._services, name))
         return self._shown[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -96,8 +97,9 @@ _VERBS: Final[dict[str, tuple[int, str]]] = {
 }
 
 
+@functools.cache
 def admin_document() -> dict[str, Any]:
-    """The document of the admin app."""
+    """The document of the admin app; nobody changes it."""
     document = Document(_ERROR, _ERROR_HEADERS, _KNOWN)
     _add_server(document)
     _add_services(document)
