@@ -54,7 +54,7 @@ def listed(title: str) -> set[tuple[str, str]]:
 
 def described(document: dict[str, Any]) -> set[tuple[str, str]]:
     return {
-        ("/".join(PLACEHOLDERS.get(part, part) for part in path.split("/")), method.upper())
+        (re.sub(r"[^/]+", lambda part: PLACEHOLDERS.get(part[0], part[0]), path), method.upper())
         for path, operations in document["paths"].items()
         for method in operations
     }
