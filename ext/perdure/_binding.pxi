@@ -121,6 +121,8 @@ cdef int raise_for_code(int code, str what) except -1:
         raise MemoryError(what)
     if code == ERR_CLOSED:
         raise StoreClosed(f"{what}: the store is closed")
+    if code == ERR_SNAPSHOT_ENDED:
+        raise StoreError(f"{what}: the snapshot has ended, for the file was mapped anew")
     if code in CODE_TEXTS:
         raise StoreCorrupt(f"{what}: {CODE_TEXTS[code]}")
     if code in (MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INVALID, MDB_VERSION_MISMATCH):

@@ -7,8 +7,8 @@ the queue. The writer, a plain C thread, takes the whole queue, runs one transac
 whole units as fit in 8 MiB, commits with sync, publishes the number of the last unit and signals a
 descriptor. While it syncs, the next batch fills: group commit without waiting.
 
-Locks. ``mutex`` guards the queue; ``read_lock`` guards the one reused read transaction and the map
-under it. No thread takes the GIL while it holds either, and the writer never takes the GIL at all,
+Locks. ``mutex`` guards the queue; ``read_lock`` guards the one reused read transaction, those of
+snapshots, and the map under them. No thread takes the GIL while it holds either, and the writer never takes the GIL at all,
 so waiting for a lock with the GIL held cannot deadlock. The writer takes ``read_lock`` only to grow
 the map, with no transaction of its own open.
 
@@ -38,6 +38,7 @@ include "_writer.pxi"
 include "_reader.pxi"
 include "_queries.pxi"
 include "_environment.pxi"
+include "_snapshot.pxi"
 
 # The C functions are for this module alone, though the .pxd makes Cython publish them.
 globals().pop("__pyx_capi__", None)

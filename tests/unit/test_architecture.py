@@ -75,13 +75,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_promises": VALUES | DECLARING | {"_binding", "_declarations", "_runtime"},
     "_handles": VALUES | {"_results"},
     "_options": set(),
+    "_sql": VALUES | {"_core", "_runtime", "_store"},
     "_opened": {"_binding", "_results", "_runtime"},
-    **dict.fromkeys(("_invoking", "_completing", "_operating", "_inspecting"), VERBS),
+    **dict.fromkeys(("_invoking", "_completing", "_operating"), VERBS),
+    "_inspecting": VERBS | {"_sql"},
     "engine": VALUES
     | DECLARING
     | {"_binding", "_completing", "_inspecting", "_invoking", "_operating", "_options"}
     | {"_runtime", "_store"},
-    "__init__": VALUES | DECLARING | {"_declarations", "_handles", "_runtime", "engine", "saga"},
+    "__init__": VALUES
+    | DECLARING
+    | {"_declarations", "_handles", "_runtime", "_sql", "engine", "saga"},
 }
 # The codec is pure: bytes in, entries out. Of the extension, it is all that leaves the store.
 CODEC = {"decode_entries", "encode_entries"}

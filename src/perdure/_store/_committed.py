@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from perdure._journal import Environment
+from perdure._journal import Environment, Queries, Snapshot
 from perdure._store._schema import Db
 
 # Any: a NamedTuple of seven fields, whatever the types it declares for them.
@@ -12,9 +12,13 @@ _E = TypeVar("_E", bound=tuple[Any, ...])
 
 
 class CommittedReads:
-    """The part of a store that only reads its environment."""
+    """The part of a store that only reads its environment, or a snapshot of it."""
 
-    _environment: Environment
+    _environment: Queries
+
+    def get_committed(self, db: Db, key: bytes) -> bytes | None:
+        """The committed value of a whole key; None if there is none."""
+        return self._environment.get(db, key)
 
     def scan_committed(
         self, db: Db, start: bytes = b"", stop: bytes | None = None, *, limit: int = 0
@@ -52,6 +56,26 @@ class CommittedReads:
         return self._environment.read_chunks(
             Db.JOURNAL, invocation_id, from_index, make, bytes_max=bytes_max
         )
+
+
+class CommittedSnapshot(CommittedReads):
+    """All that was committed at one moment, as ``store.snapshot()`` gives it.
+
+    Keep it for seconds, never across an await: what it needs is kept in the file meanwhile. It is
+    for one thread; :meth:`close` may come from another.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment: Snapshot = Snapshot(environment)
+
+    @property
+    def ended(self) -> bool:
+        """Whether reads raise: it was closed, its store was, or the file had to be mapped anew."""
+        return self._environment.ended
+
+    def close(self) -> None:
+        """Let it go; a second time nothing happens."""
+        self._environment.close()
 
 
 def next_prefix(prefix: bytes) -> bytes | None:

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias
 
 from perdure._journal import Environment
 from perdure._store import _directory
-from perdure._store._committed import CommittedReads, next_prefix
+from perdure._store._committed import CommittedReads, CommittedSnapshot, next_prefix
 from perdure._store._lock import DirectoryLock
 from perdure._store._overlay import Overlay, merge
 from perdure._store._schema import DATABASES, MAGIC, SCHEMA_VERSION, Db, MetaKey
@@ -61,6 +61,7 @@ class Store(CommittedReads):
         self.durability: Durability = durability
         self.warnings: list[str] = []
         self._closed = False
+        self._environment: Environment
         self._lock: DirectoryLock | None = None
         self._overlay = Overlay(len(DATABASES))
         self._rows = self._overlay.rows
@@ -292,6 +293,14 @@ class Store(CommittedReads):
         environment.sync()
         environment.put(Db.META, MetaKey.DURABILITY, b"os clean")
         environment.seal()
+
+    def snapshot(self) -> CommittedSnapshot:
+        """All that is committed now, for a read that takes long. From any thread.
+
+        Raises:
+          StoreClosed: The store is closed.
+        """
+        return CommittedSnapshot(self._environment)
 
     # ---- reading ---------------------------------------------------------------------------------
 
