@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from perdure._ids import ID_BYTES, InvocationId, created_at_ms, format_id, parse_id
@@ -39,11 +39,20 @@ _STATUSES = frozenset(Status)
 class Invocation:
     """A row, which reads what it is asked for."""
 
-    def __init__(self, reads: Reads, invocation_id: bytes, record: Record) -> None:
+    def __init__(self, reads: Reads, invocation_id: bytes, value: bytes) -> None:
         self._reads = reads
         self._id = invocation_id
-        self.record = record
-        self.id = format_id(invocation_id)
+        self._value = value
+
+    @property
+    def id(self) -> str:
+        """Its text form."""
+        return format_id(self._id)
+
+    @cached_property
+    def record(self) -> Record:
+        """What was asked."""
+        return Record.unpack(self._value)
 
     @cached_property
     def output(self) -> Output | None:
@@ -163,29 +172,35 @@ class Invocation:
 
 
 def _find(reads: Reads, given: Given) -> Iterator[Invocation]:
-    for invocation_id in _ids(reads, given):
-        value = reads.get(Db.INVOCATIONS, invocation_id)
-        if value is not None:
-            yield Invocation(reads, invocation_id, Record.unpack(value))
+    ids = _ids(reads, given)
+    if ids is None:
+        span = _first_id(given.from_ms), _first_id(given.until_ms)
+        for invocation_id, value in reads.scan(Db.INVOCATIONS, *span):
+            yield Invocation(reads, invocation_id, value)
+        return
+    for invocation_id in ids:
+        found = reads.get(Db.INVOCATIONS, invocation_id)
+        if found is not None:
+            yield Invocation(reads, invocation_id, found)
 
 
-def _ids(reads: Reads, given: Given) -> Iterator[bytes]:
-    """The ids in question, ascending."""
+def _ids(reads: Reads, given: Given) -> Iterable[bytes] | None:
+    """The ids in question, ascending; None: a database has not just those."""
     if "id" in given.equal:
         try:
-            return iter([parse_id(given.equal["id"])])
+            return (parse_id(given.equal["id"]),)
         except InvalidInput:
-            return iter([])
+            return ()
     start, stop = _first_id(given.from_ms), _first_id(given.until_ms)
     status = given.equal.get("status")
     if status is not None and status not in _STATUSES:
-        return iter([])
+        return ()
     if status == Status.BACKING_OFF:
         # One that has several rows there, of its steps, has them side by side.
         keys = reads.keys(Db.WAITERS, backoff_group(start), backoff_group(stop))
-        return iter(dict.fromkeys(key[1 : 1 + ID_BYTES] for key in keys))
-    db = Db.INVOCATIONS if status is None else _IDS_OF.get(Status(status), Db.INVOCATIONS)
-    return reads.keys(db, start, stop)
+        return dict.fromkeys(key[1 : 1 + ID_BYTES] for key in keys)
+    db = None if status is None else _IDS_OF.get(Status(status))
+    return None if db is None else reads.keys(db, start, stop)
 
 
 def _first_id(time_ms: int) -> bytes:

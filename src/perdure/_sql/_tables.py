@@ -19,7 +19,7 @@ from perdure.serde import UNTYPED, Serde, decode_failure, serde_for
 R = TypeVar("R")
 SqlValue: TypeAlias = "str | int | float | bytes | None"
 
-BLOB_BYTES_MAX = 1 << 20
+BLOB_BYTES_MAX = 256 << 10
 """Of a value shown as it is stored; a longer one is NULL, and its length tells why."""
 
 _ROWS_PER_PAGE = 256
