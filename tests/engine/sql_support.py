@@ -112,8 +112,8 @@ class Pair(VirtualObject):
 
     @handler
     async def move(self, ctx: ObjectContext, amount: int) -> None:
-        ctx.set("left", await ctx.get("left", int) - amount)
-        ctx.set("right", await ctx.get("right", int) + amount)
+        ctx.set("left", await ctx.get("left", int, 0) - amount)
+        ctx.set("right", await ctx.get("right", int, 0) + amount)
 
     @handler
     async def hold(self, ctx: ObjectContext) -> None:
