@@ -91,24 +91,31 @@ COLLATIONS = ["", "", "", " COLLATE NOCASE", " COLLATE RTRIM", " COLLATE BINARY"
 @functools.cache
 def values_of(real: apsw.Connection, table: str, column: str) -> list[str]:
     """Literals of what a column has."""
-    found = real.execute(f'SELECT DISTINCT quote("{column}") FROM {table} LIMIT 40').fetchall()
+    values = f'SELECT "{column}" AS v FROM {table}'
+    found = real.execute(
+        f"SELECT DISTINCT quote(v) FROM ({values} UNION SELECT upper(v) FROM ({values}) "
+        "WHERE typeof(v) = 'text') LIMIT 60"
+    ).fetchall()
     return [str(value) for (value,) in found]
+
+
+def columns(table: str) -> st.SearchStrategy[str]:
+    """A column: often one that leads to few rows, or in whose order they come."""
+    fast = {"id", "status", "service_name", "service_key", "created_at", "fire_at"}
+    return st.sampled_from([name for name in COLUMNS[table] if name in fast]) | st.sampled_from(
+        COLUMNS[table]
+    )
 
 
 @st.composite
 def conditions(draw: st.DrawFn, real: apsw.Connection, tables: list[str]) -> str:
     table = draw(st.sampled_from(tables))
-    # Those that lead to few rows, more often than the others.
-    fast = ["id", "status", "service_name", "service_key", "created_at", "fire_at", "key"]
-    column = draw(
-        st.sampled_from([name for name in COLUMNS[table] if name in fast])
-        | st.sampled_from(COLUMNS[table])
-    )
+    column = draw(columns(table))
     literals = st.sampled_from(
         [*values_of(real, table, column), "NULL", "1", "'p1'", "'P1'", "x'70'", "1.5", "''"]
     )
     name = f'{table}."{column}"' + draw(st.sampled_from(COLLATIONS))
-    match draw(st.integers(0, 6)):
+    match draw(st.integers(0, 8)):
         case 0:
             chosen = draw(st.lists(literals, min_size=1, max_size=3))
             return f"{name} IN ({', '.join(chosen)})"
@@ -121,6 +128,15 @@ def conditions(draw: st.DrawFn, real: apsw.Connection, tables: list[str]) -> str
         case 3:
             inner = " OR ".join(draw(st.lists(conditions(real, tables), min_size=2, max_size=2)))
             return f"{draw(st.sampled_from(['', 'NOT ']))}({inner})"
+        case 4 | 5 | 6:
+            chosen = draw(st.lists(columns(table), min_size=1, max_size=4, unique=True))
+            quoted = ", ".join(f'quote("{each}")' for each in chosen)
+            row = draw(st.sampled_from(real.execute(f"SELECT {quoted} FROM {table}").fetchall()))
+            change = draw(st.sampled_from(["{}", "{}", "upper({})"]))
+            return " AND ".join(
+                f'{table}."{each}" = {change.format(value)}{draw(st.sampled_from(COLLATIONS))}'
+                for each, value in zip(chosen, row, strict=True)
+            )
         case _:
             return f"{name} {draw(st.sampled_from(OPERATORS))} {draw(literals)}"
 
@@ -129,24 +145,21 @@ def conditions(draw: st.DrawFn, real: apsw.Connection, tables: list[str]) -> str
 def queries(draw: st.DrawFn, real: apsw.Connection) -> tuple[str, bool]:
     """A query, and whether its rows come in an order that it fixes."""
     tables = draw(st.lists(st.sampled_from(list(COLUMNS)), min_size=1, max_size=2, unique=True))
-    names = [f'{table}."{column}"' for table in tables for column in COLUMNS[table]]
-    shown = draw(st.lists(st.sampled_from(names), min_size=1, max_size=4))
+    names = st.sampled_from(tables).flatmap(
+        lambda table: columns(table).map(lambda column: f'{table}."{column}"')
+    )
+    shown = draw(st.lists(names, min_size=1, max_size=4) | st.lists(names, min_size=1, max_size=1))
     joined = draw(st.sampled_from([", ", " JOIN ", " LEFT JOIN "])).join(tables)
     if len(tables) == 2 and "JOIN" in joined:
         joined += f" ON {draw(conditions(real, tables))}"
-    wanted = draw(st.lists(conditions(real, tables), max_size=3))
+    wanted = draw(st.lists(conditions(real, tables), max_size=2))
     sql = f"SELECT {draw(st.sampled_from(['', 'DISTINCT ']))}{', '.join(shown)} FROM {joined}"
     if wanted:
         sql += f" WHERE {' AND '.join(wanted)}"
     order = draw(st.sampled_from(["", *shown]))
     if order:
-        direction = draw(st.sampled_from(["", " DESC"]))
-        # Equal rows are the same whatever their order.
-        sql += (
-            f" ORDER BY {order}{direction}, {', '.join(shown)}"
-            if direction
-            else (f" ORDER BY {order}")
-        )
+        sql += f" ORDER BY {order}{draw(st.sampled_from(['', ' DESC']))}"
+    # Rows that are equal are so in any order.
     return sql, len(set(shown)) == 1 and bool(order)
 
 
