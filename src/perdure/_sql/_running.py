@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from perdure._sql._tables import Reads
 from perdure.errors import InvalidInput, PerdureError, StoreClosed, StoreError, TerminalError
 
 if TYPE_CHECKING:
@@ -95,6 +94,7 @@ class Running:
             import apsw
         except ImportError as error:
             raise ImportError("SQL needs apsw: pip install perdure[server]") from error
+        from perdure._sql._tables import Reads
         from perdure._sql._virtual import TABLES, connect
 
         self._why = None
