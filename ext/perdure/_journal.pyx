@@ -8,9 +8,9 @@ whole units as fit in 8 MiB, commits with sync, publishes the number of the last
 descriptor. While it syncs, the next batch fills: group commit without waiting.
 
 Locks. ``mutex`` guards the queue; ``read_lock`` guards the one reused read transaction, those of
-snapshots, and the map under them. No thread takes the GIL while it holds either, and the writer never takes the GIL at all,
-so waiting for a lock with the GIL held cannot deadlock. The writer takes ``read_lock`` only to grow
-the map, with no transaction of its own open.
+snapshots, and the map under them. No thread takes the GIL while it holds either, and the writer
+never takes the GIL at all, so waiting for a lock with the GIL held cannot deadlock. The writer
+takes ``read_lock`` only to grow the map, with no transaction of its own open.
 
 Bytes. A value is stored with the CRC-32C of key and value after it. No pointer into the map
 outlives ``read_lock``: rows are copied out, checked and decoded from the copy.

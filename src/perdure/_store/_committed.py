@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from perdure._journal import Environment, Queries, Snapshot
 from perdure._store._schema import Db
@@ -11,10 +11,13 @@ from perdure._store._schema import Db
 _E = TypeVar("_E", bound=tuple[Any, ...])
 
 
-class CommittedReads:
+_Q = TypeVar("_Q", bound=Queries)
+
+
+class CommittedReads(Generic[_Q]):
     """The part of a store that only reads its environment, or a snapshot of it."""
 
-    _environment: Queries
+    _environment: _Q
 
     def get_committed(self, db: Db, key: bytes) -> bytes | None:
         """The committed value of a whole key; None if there is none."""
@@ -58,7 +61,7 @@ class CommittedReads:
         )
 
 
-class CommittedSnapshot(CommittedReads):
+class CommittedSnapshot(CommittedReads[Snapshot]):
     """All that was committed at one moment, as ``store.snapshot()`` gives it.
 
     Keep it for seconds, never across an await: what it needs is kept in the file meanwhile. It is
@@ -66,7 +69,7 @@ class CommittedSnapshot(CommittedReads):
     """
 
     def __init__(self, environment: Environment) -> None:
-        self._environment: Snapshot = Snapshot(environment)
+        self._environment = Snapshot(environment)
 
     @property
     def ended(self) -> bool:

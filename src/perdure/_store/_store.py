@@ -32,7 +32,7 @@ UNCOMMITTED_BYTES_MAX = 64 * 1024 * 1024
 UNCOMMITTED_NS_MAX = 1_000_000_000
 
 
-class Store(CommittedReads):
+class Store(CommittedReads[Environment]):
     """Opens the data directory *path*, which one process owns until :meth:`close`.
 
     Keys are *group + suffix*. Within one database no group may be the beginning of another: give
@@ -61,7 +61,6 @@ class Store(CommittedReads):
         self.durability: Durability = durability
         self.warnings: list[str] = []
         self._closed = False
-        self._environment: Environment
         self._lock: DirectoryLock | None = None
         self._overlay = Overlay(len(DATABASES))
         self._rows = self._overlay.rows
