@@ -82,6 +82,11 @@ class Engine(Invoking, Completing, Operating, Inspecting):
 
     # -- life -------------------------------------------------------------------------------
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened, and has neither been closed nor failed since."""
+        return self._scheduler is not None and not self._closed and self._scheduler.failure is None
+
     async def __aenter__(self) -> Engine:
         await self.open()
         return self

@@ -42,8 +42,8 @@ DECLARING = {"context", "futures", "service"}
 VERBS = (
     VALUES
     | DECLARING
-    | {"_absent", "_binding", "_calling", "_core", "_declarations", "_handles", "_opened"}
-    | {"_promises", "_results", "_runtime"}
+    | {"_absent", "_admission", "_binding", "_calling", "_core", "_declarations", "_handles"}
+    | {"_opened", "_promises", "_results", "_runtime"}
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -74,6 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_results": VALUES | DECLARING | {"_runtime"},
     "_promises": VALUES | DECLARING | {"_binding", "_declarations", "_runtime"},
     "_handles": VALUES | {"_results"},
+    "_admission": VALUES | DECLARING | {"_calling", "_core", "_handles", "_runtime"},
     "_options": set(),
     "_sql": VALUES | {"_core", "_runtime", "_store"},
     "_opened": {"_binding", "_results", "_runtime"},
@@ -83,6 +84,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | DECLARING
     | {"_binding", "_completing", "_inspecting", "_invoking", "_operating", "_options"}
     | {"_runtime", "_store"},
+    "http": VERBS | {"_sql", "engine"},
     "__init__": VALUES
     | DECLARING
     | {"_declarations", "_handles", "_runtime", "_sql", "engine", "saga"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 
 from perdure._ids import format_id
 from perdure._runtime._gate import Gate, fail_futures, set_result
@@ -47,14 +48,12 @@ class Answers:
         self._gate.when_committed(set_result, future, None)
         await future
 
-    async def result(self, invocation_id: bytes) -> Output:
-        """Wait for the output of an unfinished invocation."""
+    def result(self, invocation_id: bytes) -> asyncio.Future[Output]:
+        """The output that an unfinished invocation will have; who cancels it waits no more."""
         future: asyncio.Future[Output] = self._loop.create_future()
         self._waiters.setdefault(invocation_id, []).append(future)
-        try:
-            return await future
-        finally:
-            self._forget(invocation_id, future)
+        future.add_done_callback(functools.partial(self._forget, invocation_id))
+        return future
 
     def _forget(self, invocation_id: bytes, future: asyncio.Future[Output]) -> None:
         futures = self._waiters.get(invocation_id)

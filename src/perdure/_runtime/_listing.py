@@ -125,6 +125,15 @@ def _item(scheduler: Scheduler, wanted: Wanted, invocation_id: bytes) -> Invocat
     return _summary(scheduler, invocation_id, record, status)
 
 
+def summary_of(scheduler: Scheduler, invocation_id: bytes) -> InvocationSummary | None:
+    """The line of one invocation; None: its rows are not there."""
+    record = scheduler.answers.record(invocation_id)
+    if record is None:
+        return None
+    status = status_of(scheduler, invocation_id, record)
+    return _summary(scheduler, invocation_id, record, status)
+
+
 def _summary(
     scheduler: Scheduler, invocation_id: bytes, record: Record, status: Status
 ) -> InvocationSummary:
