@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,8 +23,11 @@ SqlValue: TypeAlias = "str | int | float | bytes | None"
 BLOB_BYTES_MAX = 256 << 10
 """Of a value shown as it is stored; a longer one is NULL, and its length tells why."""
 
+_BREATH_EVERY_S = 0.001
+_BREATH_S = 0.00005
 _ROWS_PER_PAGE = 256
 _PAGE_BYTES = 32 * 1024
+_perf_counter = time.perf_counter
 _UNTYPED: Serde[Any] = serde_for(UNTYPED)
 _TIME_LAST_MS = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 _WHOLE_SECOND = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
@@ -37,7 +41,21 @@ class Reads:
 
     def __init__(self, snapshot: CommittedSnapshot, check: Callable[[], None]) -> None:
         self._snapshot = snapshot
-        self._check = check
+        self._end_if_over = check
+        self._breath = _perf_counter()
+
+    def breathe(self) -> None:
+        """Let the host's loop have the interpreter, if this thread has had it for a while.
+
+        A loop that wants it waits for up to 5 ms else, and on a busy machine for many times that.
+        """
+        if _perf_counter() - self._breath > _BREATH_EVERY_S:
+            time.sleep(_BREATH_S)  # 0 would give it up, and take it back before anybody wakes up
+            self._breath = _perf_counter()
+
+    def _check(self) -> None:
+        self._end_if_over()
+        self.breathe()
 
     def get(self, db: Db, key: bytes) -> bytes | None:
         """The value of a row, or None."""
@@ -142,8 +160,8 @@ def time_text(time_ms: int | None) -> str | None:
     """A time in UTC, as RFC 3339 with milliseconds: such texts sort as the times do."""
     if time_ms is None:
         return None
-    time = utc(min(time_ms, _TIME_LAST_MS))
-    return f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03}Z".rjust(24, "0")
+    shown = utc(min(time_ms, _TIME_LAST_MS))
+    return f"{shown:%Y-%m-%dT%H:%M:%S}.{shown.microsecond // 1000:03}Z".rjust(24, "0")
 
 
 def first_ms_of_second(text: object) -> int | None:
@@ -154,10 +172,10 @@ def first_ms_of_second(text: object) -> int | None:
     if not isinstance(text, str) or not _WHOLE_SECOND.match(text):
         return None
     try:
-        time = datetime.fromisoformat(text[:19]).replace(tzinfo=UTC)
+        second = datetime.fromisoformat(text[:19]).replace(tzinfo=UTC)
     except ValueError:
         return None
-    return max(0, (time - EPOCH) // timedelta(milliseconds=1))
+    return max(0, (second - EPOCH) // timedelta(milliseconds=1))
 
 
 def json_text(payload: bytes | None, place: str) -> str | None:

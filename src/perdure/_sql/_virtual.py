@@ -188,6 +188,7 @@ class _Cursor:
         self.Next()
 
     def Next(self) -> None:  # noqa: N802
+        self._reads.breathe()
         self._row = next(self._rows, None)
         self._number += 1
 
