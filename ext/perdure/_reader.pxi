@@ -17,20 +17,10 @@ cdef int read_begin(Core* core, SnapshotState* snapshot, MDB_txn** txn) noexcept
         code = ERR_CLOSED
     else:
         code = renew(core)
-        if code == MDB_MAP_RESIZED:
-            code = follow_size(core)
-            if code == 0:
-                code = renew(core)
         txn[0] = core.read_txn
     if code != 0:
         pthread_mutex_unlock(&core.read_lock)
     return code
-
-
-cdef int follow_size(Core* core) noexcept nogil:
-    """Another process has grown the file (only under a read-only environment). Holds the lock."""
-    end_snapshots(core, ERR_SNAPSHOT_ENDED)
-    return api.env_set_mapsize(core.env, 0)
 
 
 cdef void end_snapshots(Core* core, int why) noexcept nogil:
@@ -52,10 +42,6 @@ cdef int snapshot_begin(Core* core, SnapshotState* snapshot) noexcept nogil:
         code = ERR_CLOSED
     else:
         code = api.txn_begin(core.env, NULL, MDB_RDONLY, &snapshot.txn)
-        if code == MDB_MAP_RESIZED:
-            code = follow_size(core)
-            if code == 0:
-                code = api.txn_begin(core.env, NULL, MDB_RDONLY, &snapshot.txn)
     if code == 0:
         snapshot.next = core.snapshots
         core.snapshots = snapshot
@@ -219,12 +205,14 @@ cdef int core_open(
     cdef int dead = 0
     cdef int code
     if core.read_only:
-        flags |= MDB_RDONLY
+        flags |= MDB_RDONLY | MDB_NOLOCK
     if core.durability != DURABILITY_FSYNC:
         flags |= MDB_NOSYNC
     code = pthread_mutex_init(&core.mutex, NULL)
     if code == 0:
         code = pthread_mutex_init(&core.read_lock, NULL)
+    if code == 0:
+        code = pthread_cond_init(&core.copied, NULL)
     if code == 0:
         code = pthread_cond_init(&core.work, NULL)
     if code == 0:
@@ -263,10 +251,16 @@ cdef int core_open(
 
 
 cdef void core_close(Core* core, int how) noexcept nogil:
+    if core.has_locks:
+        pthread_mutex_lock(&core.read_lock)
+        core_stop_copy(core)             # first: the writer may wait for its end, to grow the map
+        pthread_mutex_unlock(&core.read_lock)
     core_stop_writer(core, how)
     if not core.has_locks:
         return
     pthread_mutex_lock(&core.read_lock)
+    core_stop_copy(core)
+    wait_for_copy(core)
     pthread_mutex_lock(&core.mutex)
     end_snapshots(core, ERR_CLOSED)
     if core.read_txn != NULL:
@@ -288,6 +282,7 @@ cdef void core_free(Core* core) noexcept nogil:
     if core.has_locks:
         pthread_cond_destroy(&core.work)
         pthread_cond_destroy(&core.done)
+        pthread_cond_destroy(&core.copied)
         pthread_mutex_destroy(&core.mutex)
         pthread_mutex_destroy(&core.read_lock)
     free(core)

@@ -18,10 +18,11 @@ from perdure import (
     WorkflowSharedContext,
     handler,
 )
+from perdure._reading import Reading
 from perdure.errors import InvalidInput
 
 
-async def rows(engine: Engine, sql: str, **options: Any) -> list[dict[str, Any]]:
+async def rows(engine: Reading, sql: str, **options: Any) -> list[dict[str, Any]]:
     """The rows of a query, by column."""
     result = await engine.query(sql, **options)
     return [dict(zip(result.columns, row, strict=True)) for row in result.rows]

@@ -12,6 +12,7 @@ from sql_support import Order, Pair, Scale, column, row, rows
 
 from perdure import Context, RetryPolicy, Service, Status, handler
 from perdure._ids import format_id, parse_id
+from perdure._viewing import View
 
 DAY = timedelta(days=1)
 SLOWLY = RetryPolicy(initial=3600, factor=1, max_interval=3600, max_attempts=5)
@@ -366,5 +367,21 @@ def test_ids_of_queries_are_ids_of_verbs(place: Place) -> None:
             )
             assert format_id(parse_id(found)) == found
             assert (await engine.describe(found)).key == "k"
+
+    run(main())
+
+
+def test_a_view_of_a_closed_directory_answers_as_the_engine_did(resident_place: Place) -> None:
+    tables = ("sys_invocation", "sys_journal", "sys_promise", "sys_timer", "state")
+
+    async def main() -> None:
+        async with resident_place.engine(Order(), Scale()) as engine:
+            await engine.send(Order.run, {}, key="k")
+            await until_idle(engine)
+            before = [await rows(engine, f"SELECT * FROM {table}") for table in tables]
+        async with View(resident_place.path) as view:
+            after = [await rows(view, f"SELECT * FROM {table}") for table in tables]
+        assert after == before
+        assert all(before)
 
     run(main())

@@ -14,7 +14,6 @@ from store_support import (
     Entry,
     commit,
     open_environment,
-    run_script,
 )
 
 from perdure._journal import Environment, Snapshot
@@ -161,34 +160,6 @@ def test_snapshots_are_read_while_the_map_grows_again_and_again(tmp_path: Path) 
     environment.close()
     assert failures == []
     assert seen
-
-
-GROW = """
-import sys
-from perdure._journal import Environment
-
-environment = Environment(
-    sys.argv[1], databases=("meta", "rows", "journal"), map_size=1 << 20, durability=1
-)
-environment.put(1, b"b", bytes(int(sys.argv[2])))
-environment.wait(environment.seal())
-environment.close()
-"""
-
-
-def test_what_another_process_makes_grow_is_mapped_anew_for_the_next(tmp_path: Path) -> None:
-    assert run_script(GROW, tmp_path, 1).returncode == 0
-    environment = open_environment(tmp_path, map_size=1 << 20, read_only=True)
-    before = Snapshot(environment)
-    assert before.get(ROWS, b"b") == bytes(1)
-    assert run_script(GROW, tmp_path, 8 << 20).returncode == 0
-    assert before.get(ROWS, b"b") == bytes(1)
-    after = Snapshot(environment)
-    assert before.ended
-    with pytest.raises(StoreError, match="mapped anew"):
-        before.get(ROWS, b"b")
-    assert after.get(ROWS, b"b") == bytes(8 << 20)
-    environment.close()
 
 
 def test_a_flipped_bit_is_found(tmp_path: Path) -> None:

@@ -79,11 +79,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_sql": VALUES | {"_core", "_runtime", "_store"},
     "_opened": {"_binding", "_results", "_runtime"},
     **dict.fromkeys(("_invoking", "_completing", "_operating"), VERBS),
-    "_inspecting": VERBS | {"_sql"},
+    "_reading": VERBS | {"_sql"},
+    "_inspecting": VERBS | {"_reading"},
+    "_backing_up": {"_binding", "_opened", "_store"},
+    "_doctor": {"_core", "_ids", "_runtime", "_store"},
+    "_restoring": {"_doctor", "_store"},
+    "_viewing": VERBS | {"_backing_up", "_reading", "_store"},
     "engine": VALUES
     | DECLARING
-    | {"_binding", "_completing", "_inspecting", "_invoking", "_operating", "_options"}
-    | {"_runtime", "_store"},
+    | {"_backing_up", "_binding", "_completing", "_inspecting", "_invoking", "_operating"}
+    | {"_options", "_runtime", "_store"},
     "http": VERBS | {"_sql", "engine"},
     "__init__": VALUES
     | DECLARING

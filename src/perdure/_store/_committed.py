@@ -9,8 +9,6 @@ from perdure._store._schema import Db
 
 # Any: a NamedTuple of seven fields, whatever the types it declares for them.
 _E = TypeVar("_E", bound=tuple[Any, ...])
-
-
 _Q = TypeVar("_Q", bound=Queries)
 
 
@@ -79,6 +77,35 @@ class CommittedSnapshot(CommittedReads[Snapshot]):
     def close(self) -> None:
         """Let it go; a second time nothing happens."""
         self._environment.close()
+
+
+class StoreReads(CommittedReads[Environment]):
+    """The part of a store that only reads its environment."""
+
+    def snapshot(self) -> CommittedSnapshot:
+        """All that is committed now, for a read that takes long. From any thread.
+
+        Raises:
+          StoreClosed: The store is closed.
+        """
+        return CommittedSnapshot(self._environment)
+
+    def file_bytes(self) -> int:
+        """How long the file is."""
+        return self._environment.file_bytes
+
+    def copy(self, descriptor: int) -> None:
+        """Write one committed snapshot, without unused pages, to a file; in any thread.
+
+        Raises:
+          StoreClosed: :meth:`stop_copy` was called, or the store closed.
+          StoreError: It could not be read, or not be written.
+        """
+        self._environment.copy(descriptor)
+
+    def stop_copy(self) -> None:
+        """Have the copy that another thread makes, if there is one, fail soon."""
+        self._environment.stop_copy()
 
 
 def next_prefix(prefix: bytes) -> bytes | None:
