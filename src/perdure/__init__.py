@@ -1,5 +1,7 @@
 """Durable execution for asyncio: an await that outlives the process."""
 
+from typing import TYPE_CHECKING, Any
+
 from perdure._declarations import (
     PromiseDeclaration,
     SignalDeclaration,
@@ -53,6 +55,7 @@ from perdure.errors import (
     StoreCorrupt,
     StoreError,
     TerminalError,
+    Unavailable,
 )
 from perdure.futures import (
     Awakeable,
@@ -67,6 +70,9 @@ from perdure.retry import RetryPolicy
 from perdure.saga import Saga
 from perdure.service import Service, VirtualObject, Workflow, handler
 
+if TYPE_CHECKING:
+    from perdure.client import Client, connect
+
 __all__ = [
     "Accepted",
     "AlreadyCompleted",
@@ -76,6 +82,7 @@ __all__ = [
     "CheckFailed",
     "CheckReport",
     "CheckedInvocation",
+    "Client",
     "Conflict",
     "Context",
     "DataDirectoryInUse",
@@ -122,15 +129,26 @@ __all__ = [
     "StoreError",
     "TerminalError",
     "Timer",
+    "Unavailable",
     "Verdict",
     "VirtualObject",
     "WaitingOn",
     "Workflow",
     "WorkflowContext",
     "WorkflowSharedContext",
+    "connect",
     "handler",
     "promise",
     "signal",
     "state",
     "step_token",
 ]
+
+
+def __getattr__(name: str) -> Any:  # Any: of whatever type the name is
+    # Programs with an engine do not pay for the client: it is imported when it is first named.
+    if name in ("Client", "connect"):
+        from perdure import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar, overload
+from typing import Any
 
+from perdure import _verbs
 from perdure._binding import bind_key
 from perdure._calling import awakeable_is_over
-from perdure._declarations import PromiseDeclaration, SignalDeclaration, name_and_serde
+from perdure._declarations import SignalDeclaration, name_and_serde
 from perdure._ids import InvocationId, format_id, parse_awakeable, parse_id
 from perdure._limits import check_name
 from perdure._opened import Opened
@@ -16,31 +17,16 @@ from perdure._runtime._keyed import encode_state, replace_state
 from perdure._runtime._scheduler import Scheduler
 from perdure.errors import Conflict, TerminalError
 from perdure.futures import failure_of
-from perdure.serde import UNTYPED, encode_failure, serde_for
+from perdure.serde import UNTYPED, Serde, encode_failure, serde_for
+from perdure.service import definition_of
 
-T = TypeVar("T")
 
-
-class Completing(Opened):
+class Completing(_verbs.Completing, Opened):
     """Promises, awakeables, signals and state, from outside."""
 
-    @overload
-    async def signal(self, invocation_id: str, name: SignalDeclaration[T], value: T) -> None: ...
-    @overload
-    async def signal(self, invocation_id: str, name: str, value: Any) -> None: ...
-
-    async def signal(
+    async def _signal(
         self, invocation_id: str, name: str | SignalDeclaration[Any], value: Any
     ) -> None:
-        """Give an invocation the message *name*; kept for it where it does not wait yet.
-
-        *name* may be a declaration of its class; then *value* is checked against its type.
-
-        Raises:
-          Conflict: It has ended.
-          InvalidInput: *value* can not be stored, or *name* is another class's.
-          NotFound: There is none with this id.
-        """
         scheduler, raw = self._open_scheduler(), parse_id(invocation_id)
         service = _service_of(scheduler, raw, name)
         declared, serde = name_and_serde(name, UNTYPED, SignalDeclaration, service)
@@ -53,6 +39,15 @@ class Completing(Opened):
             scheduler.interventions.signal(raw, declared, payload)
         finally:
             await scheduler.answers.committed()
+
+    def _signal_serde(self, invocation_id: str, name: str) -> Serde[Any]:
+        """The serde of the signal *name* as the class of an invocation declares it."""
+        service = _service_of(self._open_scheduler(), parse_id(invocation_id), name)
+        declared = {} if service is object else definition_of(service).declarations
+        for each in declared.values():
+            if isinstance(each, SignalDeclaration) and each.name == name:
+                return each.serde
+        return serde_for(UNTYPED)
 
     async def resolve_awakeable(self, awakeable_id: str, value: Any = None) -> None:
         """Complete an awakeable with *value*.
@@ -110,66 +105,15 @@ class Completing(Opened):
         finally:
             await scheduler.answers.committed()
 
-    @overload
-    async def resolve(self, promise: PromiseDeclaration[T], value: T, *, key: str) -> None: ...
-    @overload
-    async def resolve(self, promise: str, value: Any, *, key: str) -> None: ...
-
-    async def resolve(self, promise: Any, value: Any, *, key: str | None = None) -> None:
-        """Complete a promise of a workflow's key with *value*, before ``run`` starts or after.
-
-        Args:
-          promise: ``Approval.approval``, declared with :func:`perdure.promise`, or the text
-            ``"Approval.approval"``.
-          value: Checked against the declared type; without a declaration, plain builtins.
-          key: Of the workflow.
-
-        Raises:
-          AlreadyCompleted: It was resolved or rejected before.
-          InvalidInput: *promise* or *key* can be none, or *value* is not of its type.
-          NotFound: No such service here.
-          StoreBroken, StoreClosed: As for :meth:`call`.
-        """
+    async def _resolve(self, promise: Any, value: Any, key: str | None) -> None:
         self._open_scheduler()
         target = find_promise(self._services, promise, key)
         payload = target.serde.encode(value, f"value of promise {target.name!r}")
         await complete(self._open_scheduler(), target, payload, failed=False)
 
-    @overload
-    async def reject(
-        self,
-        promise: PromiseDeclaration[Any],
-        reason: str | TerminalError,
-        *,
-        key: str,
-        code: int = 500,
-    ) -> None: ...
-    @overload
-    async def reject(
-        self, promise: str, reason: str | TerminalError, *, key: str, code: int = 500
-    ) -> None: ...
-
-    async def reject(
-        self,
-        promise: Any,
-        reason: str | TerminalError,
-        *,
-        key: str | None = None,
-        code: int = 500,
+    async def _reject(
+        self, promise: Any, reason: str | TerminalError, key: str | None, code: int
     ) -> None:
-        """Fail who waits for a promise of a workflow's key with ``TerminalError(reason, code)``.
-
-        Args:
-          promise: As for :meth:`resolve`.
-          reason: A text, or the error itself, which has a code of its own.
-          key: Of the workflow.
-          code: An HTTP status.
-
-        Raises:
-          AlreadyCompleted: It was resolved or rejected before.
-          InvalidInput: *promise*, *reason*, *key* or *code* can be none.
-          NotFound, StoreBroken, StoreClosed: As for :meth:`resolve`.
-        """
         self._open_scheduler()
         target = find_promise(self._services, promise, key)
         payload = encode_failure(failure_of(reason, code))

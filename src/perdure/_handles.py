@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import enum
-from typing import Generic, TypeVar
-
-from perdure._ids import InvocationId, format_id
-from perdure._results import Results, decode_output
-from perdure.serde import Serde
+from typing import Generic, Protocol, TypeVar
 
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 class Accepted(enum.StrEnum):
@@ -17,6 +14,16 @@ class Accepted(enum.StrEnum):
 
     NEW = "Accepted"
     EXISTING = "PreviouslyAccepted"
+
+
+class Outcome(Protocol[R_co]):
+    """What becomes of one invocation, wherever it runs."""
+
+    async def result(self) -> R_co: ...
+
+    async def output(self) -> R_co: ...
+
+    async def cancel(self) -> bool: ...
 
 
 class InvocationHandle(Generic[R]):
@@ -27,14 +34,10 @@ class InvocationHandle(Generic[R]):
       accepted: Whether this ``send`` began it.
     """
 
-    def __init__(
-        self, results: Results, invocation_id: InvocationId, accepted: Accepted, serde: Serde[R]
-    ) -> None:
-        self.id = format_id(invocation_id)
+    def __init__(self, id: str, accepted: Accepted, outcome: Outcome[R]) -> None:
+        self.id = id
         self.accepted = accepted
-        self._results = results
-        self._invocation_id = invocation_id
-        self._serde = serde
+        self._outcome = outcome
 
     def __repr__(self) -> str:
         return f"<InvocationHandle {self.id} {self.accepted.value}>"
@@ -47,8 +50,7 @@ class InvocationHandle(Generic[R]):
         Raises:
           TerminalError: As the invocation failed.
         """
-        output = await self._results.wait(self._invocation_id)
-        return decode_output(output, self._serde)
+        return await self._outcome.result()
 
     async def output(self) -> R:
         """The result, if there is one now.
@@ -57,9 +59,8 @@ class InvocationHandle(Generic[R]):
           NotReady: The invocation has not completed.
           TerminalError: As the invocation failed.
         """
-        output = await self._results.now(self._invocation_id)
-        return decode_output(output, self._serde)
+        return await self._outcome.output()
 
     async def cancel(self) -> bool:
         """Ask the invocation to end; see ``engine.cancel``."""
-        return await self._results.cancel(self._invocation_id)
+        return await self._outcome.cancel()

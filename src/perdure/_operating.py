@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, overload
+from typing import Any
 
+from perdure import _verbs
 from perdure._handles import Accepted, InvocationHandle
 from perdure._ids import InvocationId, parse_id
 from perdure._opened import Opened
@@ -18,62 +19,27 @@ from perdure._runtime._status import Status, status_of, unbegun_status
 from perdure.errors import Conflict, InvalidInput, NotFound, PerdureError
 from perdure.service import HandlerKind
 
-T = TypeVar("T")
-
-
 _AT_A_TIME = 256
 """Of those that a filter means: they share their commits."""
 
 UNFINISHED = tuple(status for status in Status if status is not Status.COMPLETED)
 
+_MEANT: dict[_verbs.Act, tuple[Status, ...]] = {
+    "cancel": UNFINISHED,
+    "kill": UNFINISHED,
+    "pause": UNFINISHED,
+    "resume": (Status.PAUSED,),
+    "purge": (Status.COMPLETED,),
+    "restart": (Status.COMPLETED,),
+}
+"""What an act can do anything to, where a filter says nothing of the status."""
 
-class Operating(Opened):
-    """What operators do to invocations: to one, by its id, or to all that a filter means.
 
-    By a filter, each verb takes those it applies to, accepted before the call, and returns for how
-    many it did anything. They are taken one after the other: it is not one event.
-    """
-
-    @overload
-    async def cancel(self, which: str) -> bool: ...
-    @overload
-    async def cancel(self, which: InvocationFilter) -> int: ...
-
-    async def cancel(self, which: str | InvocationFilter) -> bool | int:
-        """Ask an invocation to end; False if it has ended before.
-
-        It gets ``asyncio.CancelledError`` at its next await, after its outstanding calls were
-        asked to end too, and may catch it to compensate. Asked again, it gets another one. One
-        that has not begun ends at once; one that backs off or is paused goes on to end. Who waits
-        for its result gets ``Cancelled``, unless it returns something all the same.
-
-        Raises:
-          NotFound: There is none with this id.
-        """
-        if isinstance(which, InvocationFilter):
-            return await self._each_of(which, UNFINISHED, self._cancel)
-        return await self._cancel(which)
+class Operating(_verbs.Operating, Opened):
+    """What operators do to invocations: to one, by its id, or to all that a filter means."""
 
     async def _cancel(self, invocation_id: str) -> bool:
         return await self._results.cancel(parse_id(invocation_id))
-
-    @overload
-    async def kill(self, which: str) -> bool: ...
-    @overload
-    async def kill(self, which: InvocationFilter) -> int: ...
-
-    async def kill(self, which: str | InvocationFilter) -> bool | int:
-        """End an invocation and all it has called and waits for, at once; False if it has ended.
-
-        Nothing of it runs again, no clean-up either; its key is free. Who waits gets ``Killed``.
-
-        Raises:
-          NotFound: There is none with this id.
-          StoreCorrupt: A journal, of it or of what it has called, is damaged: that one stays.
-        """
-        if isinstance(which, InvocationFilter):
-            return await self._each_of(which, UNFINISHED, self._kill)
-        return await self._kill(which)
 
     async def _kill(self, invocation_id: str) -> bool:
         scheduler, raw = self._open_scheduler(), parse_id(invocation_id)
@@ -88,24 +54,6 @@ class Operating(Opened):
             return True
         finally:
             await scheduler.answers.committed()
-
-    @overload
-    async def pause(self, which: str) -> bool: ...
-    @overload
-    async def pause(self, which: InvocationFilter) -> int: ...
-
-    async def pause(self, which: str | InvocationFilter) -> bool | int:
-        """Have an invocation told nothing until :meth:`resume`; False if it has ended or is paused.
-
-        Steps that run go on, and their results wait for it.
-
-        Raises:
-          Conflict: It has not begun.
-          NotFound: There is none with this id.
-        """
-        if isinstance(which, InvocationFilter):
-            return await self._each_of(which, UNFINISHED, self._pause)
-        return await self._pause(which)
 
     async def _pause(self, invocation_id: str) -> bool:
         scheduler, raw = self._open_scheduler(), parse_id(invocation_id)
@@ -129,76 +77,11 @@ class Operating(Opened):
         finally:
             await scheduler.answers.committed()
 
-    @overload
-    async def resume(self, which: str) -> bool: ...
-    @overload
-    async def resume(self, which: InvocationFilter) -> int: ...
-
-    async def resume(self, which: str | InvocationFilter) -> bool | int:
-        """Let a paused invocation go on, with a fresh count of attempts; False if it is not paused.
-
-        Raises:
-          NotFound: There is none with this id.
-        """
-        if isinstance(which, InvocationFilter):
-            return await self._each_of(which, (Status.PAUSED,), self._resume)
-        return await self._resume(which)
-
     async def _resume(self, invocation_id: str) -> bool:
         return await self._results.resume(parse_id(invocation_id))
 
-    @overload
-    async def purge(self, which: str) -> None: ...
-    @overload
-    async def purge(self, which: InvocationFilter) -> int: ...
-
-    async def purge(self, which: str | InvocationFilter) -> int | None:
-        """Remove what is kept of a completed invocation now, and not when its time comes.
-
-        Of a workflow's ``run`` that is also state and promises of its key, which is free then: a
-        new ``run`` may begin. Who waits for one of these promises gets ``NotFound``. It has been
-        removed, durably, when this returns.
-
-        Raises:
-          Conflict: It has not completed; the text says how it stands.
-          NotFound: There is none with this id, or it is not kept any more.
-        """
-        if isinstance(which, InvocationFilter):
-            return await self._each_of(which, (Status.COMPLETED,), self._purge)
-        await self._purge(which)
-        return None
-
     async def _purge(self, invocation_id: str) -> None:
         await purge_now(self._open_scheduler(), parse_id(invocation_id))
-
-    @overload
-    async def restart(self, which: str, *, from_entry: int = 0) -> InvocationHandle[Any]: ...
-    @overload
-    async def restart(self, which: InvocationFilter) -> int: ...
-
-    async def restart(
-        self, which: str | InvocationFilter, *, from_entry: int = 0
-    ) -> InvocationHandle[Any] | int:
-        """Begin a completed invocation anew, as another one; the handle is of that.
-
-        It has the same handler, key, argument and headers, and no idempotency key. What its
-        journal has of ids and random numbers stays as it was; ``ctx.invocation_id`` is the new one.
-
-        Args:
-          from_entry: What the journal has before this entry is taken over, as far as it ends with
-            a whole activation; steps and calls in it do not happen again. 0: nothing is.
-
-        Raises:
-          Conflict: It has not completed, or it is a workflow's ``run``, whose key has to be purged
-            first; or before *from_entry* it waits for something that only itself could get.
-          InvalidInput: The journal has no such entry, or is not kept.
-          NotFound: There is none with this id, or it is not kept.
-        """
-        if isinstance(which, InvocationFilter):
-            if from_entry:
-                raise InvalidInput("from_entry is an entry of one journal; give the id of one")
-            return await self._each_of(which, (Status.COMPLETED,), self._restart)
-        return await self._restart(which, from_entry)
 
     async def _restart(self, invocation_id: str, from_entry: int = 0) -> InvocationHandle[Any]:
         scheduler, raw = self._open_scheduler(), parse_id(invocation_id)
@@ -233,17 +116,20 @@ class Operating(Opened):
             raise
         await accepted
         serde = self._results.serde_of_existing(new_id, definition, None)
-        return InvocationHandle(self._results, InvocationId(new_id), Accepted.NEW, serde)
+        return self._results.handle(InvocationId(new_id), Accepted.NEW, serde)
 
-    async def _each_of(
-        self,
-        filter: InvocationFilter,
-        statuses: tuple[Status, ...],
-        act: Callable[[str], Awaitable[object]],
-    ) -> int:
-        """Call *act* with the id of each that *filter* means; for how many it did anything."""
+    async def _each(self, act: _verbs.Act, filter: InvocationFilter) -> int:
+        acts: dict[_verbs.Act, Callable[[str], Awaitable[object]]] = {
+            "cancel": self._cancel,
+            "kill": self._kill,
+            "pause": self._pause,
+            "resume": self._resume,
+            "purge": self._purge,
+            "restart": self._restart,
+        }
+        one = acts[act]
         now_ms = self._open_scheduler().clock.now_ms()
-        wanted = filter.wanted_before(now_ms, statuses)
+        wanted = filter.wanted_before(now_ms, _MEANT[act])
         done = 0
         cursor: str | None = None
         while True:
@@ -255,7 +141,7 @@ class Operating(Opened):
                     after=read_cursor(wanted, cursor),
                 )
             )
-            outcomes = await asyncio.gather(*(_unless_moot(act, each.id) for each in page.items))
+            outcomes = await asyncio.gather(*(_unless_moot(one, each.id) for each in page.items))
             done += sum(outcomes)
             cursor = page.cursor
             if cursor is None:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-from collections.abc import AsyncIterator
 
+from perdure import _verbs
 from perdure._ids import parse_id
 from perdure._opened import Opened
 from perdure._runtime._describe import Description, check_range, describe_invocation
 from perdure._runtime._filter import InvocationFilter, wanted_by
 from perdure._runtime._listing import (
     InvocationPage,
-    InvocationSummary,
     check_limit,
     list_invocations,
     read_cursor,
 )
 from perdure._sql import QueryResult, query
 
-_ITEMS_PER_PAGE = 256
 
-
-class Reading(Opened):
+class Reading(_verbs.Listing, Opened):
     """Listings, what is known of an invocation, and SQL."""
 
     async def describe(
@@ -78,26 +74,6 @@ class Reading(Opened):
         return await self._results.look(
             functools.partial(list_invocations, wanted=wanted, limit=limit, after=after)
         )
-
-    async def all_invocations(
-        self, filter: InvocationFilter | None = None
-    ) -> AsyncIterator[InvocationSummary]:
-        """The invocations one after the other, as ``async for`` asks for them.
-
-        It reads page after page: what changes meanwhile may or may not be seen.
-
-        Raises:
-          InvalidInput: *filter* is none.
-        """
-        cursor: str | None = None
-        while True:
-            page = await self.invocations(filter, limit=_ITEMS_PER_PAGE, cursor=cursor)
-            for item in page.items:
-                yield item
-            cursor = page.cursor
-            if cursor is None:
-                return
-            await asyncio.sleep(0)  # where all is committed, a page does not wait for anything
 
     async def query(
         self, sql: str, *, timeout_s: float = 10.0, rows_max: int = 10_000

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
+from perdure._handles import Accepted, InvocationHandle
 from perdure._ids import InvocationId, format_id
 from perdure._runtime._layout import Output
 from perdure._runtime._scheduler import Scheduler
@@ -86,6 +87,13 @@ class Results:
         finally:
             await scheduler.answers.committed()
 
+    def handle(
+        self, invocation_id: InvocationId, accepted: Accepted, serde: Serde[R]
+    ) -> InvocationHandle[R]:
+        """The handle of an invocation whose result is of the type of *serde*."""
+        outcome = _Outcome(self, invocation_id, serde)
+        return InvocationHandle(format_id(invocation_id), accepted, outcome)
+
     async def serde_of(self, invocation_id: InvocationId, returns: Any) -> Serde[Any]:
         """The serde of the result: of *returns*, else of the handler's own annotation."""
         if returns is not None:
@@ -115,6 +123,26 @@ class Results:
         if record is None or not scheduler.registry.is_registered(record):
             return definition.result_serde
         return scheduler.registry.handler(record).result_serde
+
+
+class _Outcome(Generic[R]):
+    """The result of one invocation of this engine, for its handle."""
+
+    __slots__ = ("_invocation_id", "_results", "_serde")
+
+    def __init__(self, results: Results, invocation_id: InvocationId, serde: Serde[R]) -> None:
+        self._results = results
+        self._invocation_id = invocation_id
+        self._serde = serde
+
+    async def result(self) -> R:
+        return decode_output(await self._results.wait(self._invocation_id), self._serde)
+
+    async def output(self) -> R:
+        return decode_output(await self._results.now(self._invocation_id), self._serde)
+
+    async def cancel(self) -> bool:
+        return await self._results.cancel(self._invocation_id)
 
 
 def decode_output(output: Output, serde: Serde[R]) -> R:

@@ -199,6 +199,19 @@ class HandlerStalled(PerdureError):
     """
 
 
+class Unavailable(PerdureError):
+    """A client got no answer from a server, or none that says what became of the request.
+
+    Attributes:
+      maybe_accepted: Whether the server may have taken the request up all the same. Where it is
+        False, nothing has happened.
+    """
+
+    def __init__(self, message: str, *, maybe_accepted: bool) -> None:
+        super().__init__(message)
+        self.maybe_accepted = maybe_accepted
+
+
 class StoreError(PerdureError):
     """The data directory can not be used; the text says why. Base of the four that follow."""
 

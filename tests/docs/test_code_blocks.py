@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -139,6 +140,15 @@ def test_the_limits_page_states_the_limits_of_the_code() -> None:
             assert f"{value:,}" in page, f"{name} = {value:,} is not on the page of limits"
 
 
+def test_the_limits_page_states_the_limits_of_a_server() -> None:
+    from perdure.http import Limits
+
+    page = (ROOT / "docs" / "reference" / "limits.md").read_text("utf-8")
+    for each in dataclasses.fields(Limits):
+        stated = f"{each.default:,g}" if isinstance(each.default, float) else f"{each.default:,}"
+        assert f"| `{each.name}` | {stated}" in page, f"{each.name} = {stated} is not on the page"
+
+
 def test_the_errors_page_names_every_public_error() -> None:
     import perdure
 
@@ -161,7 +171,8 @@ def test_the_api_page_names_every_member_that_users_call() -> None:
 
     page = (ROOT / "docs" / "reference" / "api.md").read_text("utf-8")
     classes = (
-        *(perdure.Engine, perdure.InvocationHandle, perdure.DurablePromise, perdure.Timer),
+        *(perdure.Engine, perdure.Client, perdure.InvocationHandle),
+        *(perdure.DurablePromise, perdure.Timer),
         *(perdure.Call, perdure.InvocationRef, perdure.Awakeable),
         *(perdure.WorkflowContext, perdure.ObjectContext),
     )

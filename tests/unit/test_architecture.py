@@ -43,7 +43,7 @@ VERBS = (
     VALUES
     | DECLARING
     | {"_absent", "_admission", "_binding", "_calling", "_core", "_declarations", "_handles"}
-    | {"_opened", "_promises", "_results", "_runtime"}
+    | {"_opened", "_promises", "_results", "_runtime", "_verbs"}
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -71,9 +71,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service": VALUES | {"_declare", "_definitions", "_place", "_signatures"},
     "_binding": VALUES | DECLARING | {"_absent"},
     "_runtime": VALUES | DECLARING | {"_binding", "_calling", "_core", "_store", "_journal"},
-    "_results": VALUES | DECLARING | {"_runtime"},
+    "_results": VALUES | DECLARING | {"_handles", "_runtime"},
+    "_verbs": VALUES | {"_absent", "_declarations", "_handles", "_runtime"},
     "_promises": VALUES | DECLARING | {"_binding", "_declarations", "_runtime"},
-    "_handles": VALUES | {"_results"},
+    "_handles": set(),
     "_admission": VALUES | DECLARING | {"_calling", "_core", "_handles", "_runtime"},
     "_options": set(),
     "_sql": VALUES | {"_core", "_runtime", "_store"},
@@ -90,9 +91,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"_backing_up", "_binding", "_completing", "_inspecting", "_invoking", "_operating"}
     | {"_options", "_runtime", "_store"},
     "http": VERBS | {"_sql", "engine"},
+    "_client": VALUES
+    | DECLARING
+    | {"_absent", "_binding", "_calling", "_declarations", "_handles", "_promises", "_runtime"}
+    | {"_verbs"},
+    "client": {"_client"},
     "__init__": VALUES
     | DECLARING
-    | {"_declarations", "_handles", "_runtime", "_sql", "engine", "saga"},
+    | {"_declarations", "_handles", "_runtime", "_sql", "client", "engine", "saga"},
 }
 # The codec is pure: bytes in, entries out. Of the extension, it is all that leaves the store.
 CODEC = {"decode_entries", "encode_entries"}
