@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from engine_support import Place, quiet_log, run, until, until_status
+from engine_support import Place, run, until, until_status
 from http_support import Wire, wire
 
 import perdure
@@ -333,8 +333,6 @@ class Deal(perdure.Workflow):
 
 
 def test_a_check_tells_where_code_and_journal_part(resident_place: Place) -> None:
-    quiet_log()
-
     async def main() -> None:
         async with resident_place.engine(Deal("signed")) as engine:
             handle = await engine.send(Deal.run, key="1")
