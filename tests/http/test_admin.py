@@ -301,6 +301,39 @@ def test_a_backup_is_a_directory_that_an_engine_goes_on_with(
     run(main())
 
 
+def test_a_query_answers_with_rows(resident_place: Place) -> None:
+    async def main() -> None:
+        async with wire(resident_place) as on:
+            invocation_id = await _waiting(on)
+            sql = "SELECT id, status, target_service_key AS key, id FROM sys_invocation"
+            answer = await on.admin.post("/query", json={"query": sql})
+            row = {"id": invocation_id, "status": "suspended", "key": "w1", "id:1": invocation_id}
+            assert answer.json() == {
+                "rows": [row],
+                "columns": ["id", "status", "key", "id:1"],
+                "truncated": False,
+            }
+            as_csv = {"accept": "text/csv"}
+            text = await on.admin.post("/query", json={"query": sql}, headers=as_csv)
+            assert text.headers["content-type"].startswith("text/csv")
+            assert text.text.splitlines() == [
+                "id,status,key,id:1",
+                f"{invocation_id},suspended,w1,{invocation_id}",
+            ]
+            one = {"query": "SELECT 1 UNION SELECT 2", "rows_max": 1}
+            assert (await on.admin.post("/query", json=one)).json()["truncated"] is True
+            for body in (
+                {"query": "DELETE FROM state"},
+                {"query": "SELECT * FROM nope"},
+                {"query": "SELECT 1", "rows_max": 0},
+                {"query": "SELECT 1", "limit": 5},
+                {},
+            ):
+                assert problem(await on.admin.post("/query", json=body))[0] == 400
+
+    run(main())
+
+
 def test_what_is_not_there_is_404_and_405(resident_place: Place) -> None:
     async def main() -> None:
         async with wire(resident_place) as on:

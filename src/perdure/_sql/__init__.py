@@ -37,7 +37,7 @@ class QueryResult:
     """The rows of a query.
 
     Attributes:
-      columns: Their names, as SQLite gives them; two may be the same.
+      columns: Their names; of several that SQLite calls alike, the later have a number: ``id:1``.
       rows: Values are str, int, float, bytes or None.
       truncated: There were more rows than are here.
     """

@@ -27,6 +27,7 @@ from perdure.http._lifespan import lifespan
 from perdure.http._openapi import served_at
 from perdure.http._openapi_admin import admin_document
 from perdure.http._openapi_ingress import service_document
+from perdure.http._queries import Query, as_csv, as_json
 from perdure.http._replies import RETRY_AFTER_S, logger, status_of
 from perdure.http._requests import Receive, Scope, Send
 from perdure.http._services import Service, described_service
@@ -67,6 +68,7 @@ class Admin:
             *(_Route(f"/invocations/{verb}", PATCH=self._to_all(verb)) for verb in VERBS),
             _Route("/invocations/{id}", GET=self._describe, DELETE=self._delete),
             _Route("/invocations/{id}/{verb}", PATCH=self._act),
+            _Route("/query", POST=self._query),
             _Route("/check", POST=self._check),
             _Route("/backup", GET=self._backup),
         ]
@@ -101,6 +103,15 @@ class Admin:
 
     async def _openapi(self, request: Request) -> Response:
         return _answer(served_at(request.scope["root_path"], admin_document()))
+
+    async def _query(self, request: Request) -> Response:
+        asked: Query = await _body(request, Query)
+        result = await self._engine.query(
+            asked.query, timeout_s=asked.timeout_s, rows_max=asked.rows_max
+        )
+        if "text/csv" in request.headers.get("accept", ""):
+            return Response(as_csv(result), media_type="text/csv")
+        return Response(as_json(result), media_type="application/json")
 
     async def _check(self, request: Request) -> Response:
         return _answer(await self._engine.check())

@@ -22,6 +22,7 @@ from perdure.http._openapi import (
     json_body,
     record,
 )
+from perdure.http._queries import Query
 from perdure.http._schemas import Schema
 from perdure.http._services import Handler, Service
 
@@ -142,6 +143,17 @@ def _add_server(document: Document) -> None:
         summary="Replay the journals of all that is unfinished against the code, for nothing",
         answers={200: json_answer("What was found.", components.of(CheckReport, output=True))},
         errors={},
+    )
+    row = {"type": "object", "description": "Values by column."}
+    rows = record(rows=_list(row), columns=_list(TEXT), truncated={"type": "boolean"})
+    answer = json_answer("The rows.", rows)
+    answer["content"]["text/csv"] = {"schema": TEXT}
+    document.add(
+        *("post", "/query", "query"),
+        summary="Rows of the tables of a store, asked for in SQL",
+        body=json_body(components.of(Query, output=False)),
+        answers={200: answer},
+        errors=_INVALID,
     )
     copy: Schema = {"description": "data.mdb.", "content": {"application/octet-stream": {}}}
     document.add(
