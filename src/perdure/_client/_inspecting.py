@@ -16,7 +16,7 @@ from perdure._runtime._describe import Description, check_range
 from perdure._runtime._filter import InvocationFilter
 from perdure._runtime._keyed import PromiseInfo, encode_state
 from perdure._runtime._listing import InvocationPage, check_limit
-from perdure.errors import InvalidInput
+from perdure._sql import QueryResult
 from perdure.serde import UNTYPED, serde_for
 
 T = TypeVar("T")
@@ -78,23 +78,23 @@ class Inspecting(_verbs.Listing, Connected):
             await self._admin.ask("POST", "/check", waits=True, again=True), CheckReport
         )
 
-    async def query(self, sql: str) -> list[dict[str, Any]]:
-        """The rows that *sql* selects from the tables of a server, by column.
+    async def query(
+        self, sql: str, *, timeout_s: float = 10.0, rows_max: int = 10_000
+    ) -> QueryResult:
+        """As :meth:`Engine.query`, on the server; blobs arrive as text, in base64.
 
         Raises:
-          InvalidInput: It is no query.
-          Unavailable: There was no answer.
+          Unavailable: There was no answer; also all that :meth:`Engine.query` raises.
         """
-        if not isinstance(sql, str):
-            raise InvalidInput(f"a query is a text, not {sql!r:.100}")
+        asked = {"query": sql, "timeout_s": timeout_s, "rows_max": rows_max}
+        body = Body(serde_for(UNTYPED).to_json(asked, "query"), JSON)
+        headers = {"accept": JSON.encode()}
         response = await self._admin.ask(
-            "POST",
-            "/query",
-            body=Body(msgspec.json.encode({"query": sql}), JSON),
-            headers={"accept": JSON.encode()},
-            again=True,
+            "POST", "/query", body=body, headers=headers, again=True, waits=True
         )
-        return record_of(response, _Rows).rows
+        found = record_of(response, _Rows)
+        rows = [tuple(row[name] for name in found.columns) for row in found.rows]
+        return QueryResult(found.columns, rows, found.truncated)
 
 
 class _State(msgspec.Struct):
@@ -107,3 +107,5 @@ class _Promises(msgspec.Struct):
 
 class _Rows(msgspec.Struct):
     rows: list[dict[str, Any]]
+    columns: list[str]
+    truncated: bool

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from perdure._admission import Ask, begin_call, begin_send
-from perdure._binding import bind, newest
+from perdure._binding import bind_to, newest
 from perdure._ids import format_id
 from perdure._runtime._scheduler import Scheduler
 from perdure.engine import Engine
@@ -20,6 +20,8 @@ from perdure.http._bodies import argument_of
 from perdure.http._completions import Completions
 from perdure.http._durations import parse_duration
 from perdure.http._lifespan import lifespan
+from perdure.http._openapi import served_at
+from perdure.http._openapi_ingress import ingress_document
 from perdure.http._paths import (
     RESERVED,
     Target,
@@ -57,6 +59,7 @@ class Ingress:
         self._services = engine._services
         self._results = Results(engine._services, engine._open_scheduler)
         self._completions = Completions(engine)
+        self._document: dict[str, Any] | None = None  # made when it is first asked for
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -143,6 +146,8 @@ class Ingress:
     async def _extra(self, request: Request, segments: list[str]) -> Reply:
         """What Restate's ingress does not have."""
         match segments[1:]:
+            case ["openapi"]:
+                return _allowed(request, "GET") or self._openapi(request)
             case ["submit", workflow, key, "run"]:
                 target = Target(workflow, key, "run", False)
                 return _allowed(request, "POST") or await self._invoke(
@@ -163,6 +168,11 @@ class Ingress:
         self._engine._open_scheduler()
         return reply(200, json_body({"services": sorted(self._services)}))
 
+    def _openapi(self, request: Request) -> Reply:
+        if self._document is None:
+            self._document = ingress_document(self._services)
+        return reply(200, json_body(served_at(request.scope.get("root_path", ""), self._document)))
+
     # -- invoking ---------------------------------------------------------------------------
 
     async def _invoke(self, request: Request, target: Target, *, attaching: bool = False) -> Reply:
@@ -182,9 +192,8 @@ class Ingress:
             delay = parse_duration(query["delay"], "bad delay query parameter")
         body = await request.body()
         argument = argument_of(definition, body, request.content_type)
-        _, key, payload = bind(
-            self._services, f"{definition.service}.{definition.name}", argument, target.key
-        )
+        kind = self._services[target.service][0][0].kind
+        key, payload = bind_to(definition, kind, argument, target.key)
         ask = Ask.checked(
             definition, key, payload, request.handed_on(), self._key_of(request, definition), delay
         )
