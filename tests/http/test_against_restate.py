@@ -16,7 +16,8 @@ from loopback import served
 from restate_server import restate
 from test_restates_python_client import what_the_client_sees
 from test_typescript_client import compiled, what_the_program_sees
-from wire_comparison import Seen, Side, ask_all
+from wire_comparison import ask_all
+from wire_side import Seen, Side
 
 from perdure.http import admin, ingress
 
