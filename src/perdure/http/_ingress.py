@@ -128,8 +128,10 @@ class Ingress:
                 )
             case ["invocation", service, handler, idempotency_key, "attach" | "output" as verb]:
                 self._check_service(service)
+                if refused is not None:
+                    return refused
                 found = results.by_idempotency_key(service, None, handler, idempotency_key)
-                return refused or await results.answer(request, verb, found)
+                return await results.answer(request, verb, found)
             case [
                 "invocation",
                 service,
@@ -139,8 +141,10 @@ class Ingress:
                 "attach" | "output" as verb,
             ]:
                 self._check_service(service)
+                if refused is not None:
+                    return refused
                 found = results.by_idempotency_key(service, key, handler, idempotency_key)
-                return refused or await results.answer(request, verb, found)
+                return await results.answer(request, verb, found)
         raise no_such_path(segments)
 
     async def _extra(self, request: Request, segments: list[str]) -> Reply:
