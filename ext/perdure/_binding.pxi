@@ -1,12 +1,12 @@
 # The LMDB binding: find the library that the `lmdb` wheel brings, resolve what is used of it.
 
 cdef Api api
-cdef char* SYMBOLS[24]
+cdef char* SYMBOLS[25]
 SYMBOLS[:] = [
     b"version", b"strerror", b"env_create", b"env_open", b"env_close", b"env_sync", b"env_get_fd",
-    b"env_info", b"env_set_mapsize", b"env_set_maxdbs", b"reader_check", b"txn_begin",
-    b"txn_commit", b"txn_abort", b"txn_reset", b"txn_renew", b"dbi_open", b"stat", b"get", b"put",
-    b"del", b"cursor_open", b"cursor_close", b"cursor_get",
+    b"env_info", b"env_copyfd2", b"env_set_mapsize", b"env_set_maxdbs", b"reader_check",
+    b"txn_begin", b"txn_commit", b"txn_abort", b"txn_reset", b"txn_renew", b"dbi_open", b"stat",
+    b"get", b"put", b"del", b"cursor_open", b"cursor_close", b"cursor_get",
 ]
 
 VERSION_MIN = (0, 9, 20)
@@ -121,6 +121,10 @@ cdef int raise_for_code(int code, str what) except -1:
         raise MemoryError(what)
     if code == ERR_CLOSED:
         raise StoreClosed(f"{what}: the store is closed")
+    if code == ERR_COPY_STOPPED:
+        raise StoreClosed(f"{what}: the copy was stopped before it was whole")
+    if code == ERR_COPYING:
+        raise StoreError(f"{what}: another copy is being made")
     if code in CODE_TEXTS:
         raise StoreCorrupt(f"{what}: {CODE_TEXTS[code]}")
     if code in (MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INVALID, MDB_VERSION_MISMATCH):

@@ -36,7 +36,8 @@ cdef class Environment(Queries):
         ``meta``, its row ``file_size`` follows the size of the file.
       map_size: Bytes of address space; doubled whenever they run out.
       durability: 0: a commit survives power loss. 1: a killed process. 2: nothing.
-      read_only: Open for reading beside a process that writes; there is no writer thread.
+      read_only: Open for reading; there is no writer thread, and nothing is written, LMDB's lock
+        file not either. So nobody may write meanwhile: the caller sees to that.
 
     Raises:
       StoreCorrupt: The file is no LMDB file, or shorter than recorded.
@@ -79,7 +80,7 @@ cdef class Environment(Queries):
         core.read_only = read_only
         core.owner_pid = getpid()
         core.fork_generation = fork_generation
-        core.events[0] = core.events[1] = -1
+        core.events[0] = core.events[1] = core.copy_fd = -1
         with opening:
             if self._identify() in open_files:
                 raise StoreError(f"{path} is already open in this process; use that environment")
@@ -336,3 +337,34 @@ cdef class Environment(Queries):
             pthread_mutex_unlock(&core.read_lock)
         if code != 0:
             raise_for_code(code, f"{self.path}: sync")
+
+    @property
+    def file_bytes(self):
+        """How long the file is."""
+        cdef int fd = -1
+        raise_for_code(api.env_get_fd(self._live().env, &fd), self.path)
+        return os.fstat(fd).st_size
+
+    def copy(self, int fd):
+        """Write a copy of one committed snapshot, without unused pages, to the file *fd*.
+
+        Commits and reads go on meanwhile; only growth of the map waits. Closing stops it, as
+        :meth:`stop_copy` does: then *fd* can not be written to any more. One at a time.
+
+        Raises:
+          StoreClosed: It was stopped. StoreError: It could not be written, or not be read.
+        """
+        cdef Core* core = self._live()
+        cdef int code
+        with nogil:
+            code = core_copy(core, fd)
+        if code != 0:
+            raise_for_code(code, f"{self.path}: copy")
+
+    def stop_copy(self):
+        """Have the copy that is being made, if there is one, fail soon."""
+        cdef Core* core = self._live()
+        with nogil:
+            pthread_mutex_lock(&core.read_lock)
+            core_stop_copy(core)
+            pthread_mutex_unlock(&core.read_lock)

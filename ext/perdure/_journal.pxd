@@ -57,6 +57,12 @@ cdef extern from "<sys/stat.h>" nogil:
 
 cdef extern from "<unistd.h>" nogil:
     int getpid()
+    int dup2(int, int)
+    int close_file "close" (int)
+
+cdef extern from "<fcntl.h>" nogil:
+    int O_RDONLY, O_CLOEXEC
+    int open_file "open" (const char*, int)
 
 cdef extern from "platform.h" nogil:
     uint64_t perdure_load(const uint64_t*)
@@ -136,9 +142,11 @@ cdef struct MDB_envinfo:
     unsigned int me_numreaders
 
 cdef enum:
+    MDB_CP_COMPACT = 0x1
     MDB_NOSYNC = 0x10000
     MDB_RDONLY = 0x20000
     MDB_NOTLS = 0x200000
+    MDB_NOLOCK = 0x400000
     MDB_NORDAHEAD = 0x800000
     MDB_CREATE = 0x40000
     MDB_RESERVE = 0x10000
@@ -165,6 +173,7 @@ cdef struct Api:
     int (*env_sync)(MDB_env*, int) noexcept nogil
     int (*env_get_fd)(MDB_env*, int*) noexcept nogil
     int (*env_info)(MDB_env*, MDB_envinfo*) noexcept nogil
+    int (*env_copyfd2)(MDB_env*, int, unsigned int) noexcept nogil
     int (*env_set_mapsize)(MDB_env*, size_t) noexcept nogil
     int (*env_set_maxdbs)(MDB_env*, MDB_dbi) noexcept nogil
     int (*reader_check)(MDB_env*, int*) noexcept nogil
@@ -190,6 +199,8 @@ cdef enum:
     ERR_CLOSED = -1001
     ERR_FAILED = -1002
     ERR_FILE_SHORT = -1003
+    ERR_COPYING = -1004
+    ERR_COPY_STOPPED = -1005
     ERR_TRUNCATED = -1010
     ERR_NOT_MINIMAL = -1011
     ERR_TOO_BIG = -1012
@@ -314,6 +325,9 @@ cdef struct Core:
     bint has_locks
     pthread_mutex_t read_lock         # held from renew to reset, and while the map grows
     MDB_txn* read_txn
+    pthread_cond_t copied             # a copy has ended; under read_lock, as what follows
+    int copy_fd                       # where a copy goes to; -1: none is being made
+    bint copy_stopped
 
 
 # ---- functions shared between the parts ----------------------------------------------------------
@@ -355,6 +369,10 @@ cdef int grow_map(Core* core, size_t needed) noexcept nogil
 cdef int core_refresh_size(Core* core, uint64_t* size) noexcept nogil
 cdef void core_close(Core* core, int how) noexcept nogil
 cdef void core_free(Core* core) noexcept nogil
+
+cdef int core_copy(Core* core, int fd) noexcept nogil
+cdef void core_stop_copy(Core* core) noexcept nogil
+cdef void wait_for_copy(Core* core) noexcept nogil
 
 cdef int read_begin(Core* core) noexcept nogil
 cdef void read_end(Core* core) noexcept nogil

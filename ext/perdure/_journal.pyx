@@ -10,7 +10,7 @@ descriptor. While it syncs, the next batch fills: group commit without waiting.
 Locks. ``mutex`` guards the queue; ``read_lock`` guards the one reused read transaction and the map
 under it. No thread takes the GIL while it holds either, and the writer never takes the GIL at all,
 so waiting for a lock with the GIL held cannot deadlock. The writer takes ``read_lock`` only to grow
-the map, with no transaction of its own open.
+the map, with no transaction of its own open, and waits there for the end of a copy.
 
 Bytes. A value is stored with the CRC-32C of key and value after it. No pointer into the map
 outlives ``read_lock``: rows are copied out, checked and decoded from the copy.
@@ -36,6 +36,7 @@ include "_binding.pxi"
 include "_codec.pxi"
 include "_writer.pxi"
 include "_reader.pxi"
+include "_copying.pxi"
 include "_queries.pxi"
 include "_environment.pxi"
 

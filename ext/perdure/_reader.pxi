@@ -9,11 +9,6 @@ cdef int read_begin(Core* core) noexcept nogil:
         code = ERR_CLOSED
     else:
         code = renew(core)
-        if code == MDB_MAP_RESIZED:
-            # Another process has grown the file (only under a read-only environment).
-            code = api.env_set_mapsize(core.env, 0)
-            if code == 0:
-                code = renew(core)
     if code != 0:
         pthread_mutex_unlock(&core.read_lock)
     return code
@@ -153,12 +148,14 @@ cdef int core_open(
     cdef int dead = 0
     cdef int code
     if core.read_only:
-        flags |= MDB_RDONLY
+        flags |= MDB_RDONLY | MDB_NOLOCK
     if core.durability != DURABILITY_FSYNC:
         flags |= MDB_NOSYNC
     code = pthread_mutex_init(&core.mutex, NULL)
     if code == 0:
         code = pthread_mutex_init(&core.read_lock, NULL)
+    if code == 0:
+        code = pthread_cond_init(&core.copied, NULL)
     if code == 0:
         code = pthread_cond_init(&core.work, NULL)
     if code == 0:
@@ -197,10 +194,16 @@ cdef int core_open(
 
 
 cdef void core_close(Core* core, int how) noexcept nogil:
+    if core.has_locks:
+        pthread_mutex_lock(&core.read_lock)
+        core_stop_copy(core)             # first: the writer may wait for its end, to grow the map
+        pthread_mutex_unlock(&core.read_lock)
     core_stop_writer(core, how)
     if not core.has_locks:
         return
     pthread_mutex_lock(&core.read_lock)
+    core_stop_copy(core)
+    wait_for_copy(core)
     pthread_mutex_lock(&core.mutex)
     if core.read_txn != NULL:
         api.txn_abort(core.read_txn)
@@ -221,6 +224,7 @@ cdef void core_free(Core* core) noexcept nogil:
     if core.has_locks:
         pthread_cond_destroy(&core.work)
         pthread_cond_destroy(&core.done)
+        pthread_cond_destroy(&core.copied)
         pthread_mutex_destroy(&core.mutex)
         pthread_mutex_destroy(&core.read_lock)
     free(core)

@@ -107,6 +107,7 @@ cdef int grow_map(Core* core, size_t needed) noexcept nogil:
     cdef size_t size
     cdef int code
     pthread_mutex_lock(&core.read_lock)
+    wait_for_copy(core)
     code = api.env_info(core.env, &info)
     if code == 0:
         size = info.me_mapsize

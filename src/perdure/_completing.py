@@ -17,7 +17,8 @@ from perdure._runtime._keyed import encode_state, replace_state
 from perdure._runtime._scheduler import Scheduler
 from perdure.errors import Conflict, TerminalError
 from perdure.futures import failure_of
-from perdure.serde import UNTYPED, encode_failure, serde_for
+from perdure.serde import UNTYPED, Serde, encode_failure, serde_for
+from perdure.service import definition_of
 
 
 class Completing(_verbs.Completing, Opened):
@@ -38,6 +39,15 @@ class Completing(_verbs.Completing, Opened):
             scheduler.interventions.signal(raw, declared, payload)
         finally:
             await scheduler.answers.committed()
+
+    def _signal_serde(self, invocation_id: str, name: str) -> Serde[Any]:
+        """The serde of the signal *name* as the class of an invocation declares it."""
+        service = _service_of(self._open_scheduler(), parse_id(invocation_id), name)
+        declared = {} if service is object else definition_of(service).declarations
+        for each in declared.values():
+            if isinstance(each, SignalDeclaration) and each.name == name:
+                return each.serde
+        return serde_for(UNTYPED)
 
     async def resolve_awakeable(self, awakeable_id: str, value: Any = None) -> None:
         """Complete an awakeable with *value*.

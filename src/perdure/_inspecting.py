@@ -5,26 +5,17 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from perdure import _verbs
 from perdure._binding import bind_key
 from perdure._ids import parse_id
-from perdure._opened import Opened
+from perdure._reading import Reading
 from perdure._results import decode_output
 from perdure._runtime._check import CheckReport, check_unfinished
-from perdure._runtime._describe import Description, check_range, describe_invocation
-from perdure._runtime._filter import InvocationFilter, wanted_by
 from perdure._runtime._keyed import PromiseInfo, read_promises, read_state
-from perdure._runtime._listing import (
-    InvocationPage,
-    check_limit,
-    list_invocations,
-    read_cursor,
-)
 from perdure.errors import InvalidInput
 from perdure.service import ServiceKind
 
 
-class Inspecting(_verbs.Listing, Opened):
+class Inspecting(Reading):
     """Results and introspection."""
 
     async def attach(self, invocation_id: str, returns: Any = None) -> Any:
@@ -49,60 +40,6 @@ class Inspecting(_verbs.Listing, Opened):
         raw = parse_id(invocation_id)
         serde = await self._results.serde_of(raw, returns)
         return decode_output(await self._results.now(raw), serde)
-
-    async def describe(
-        self, invocation_id: str, *, journal_from: int = 0, journal_limit: int = 1_000
-    ) -> Description:
-        """Status, what it waits for and where, last failure and journal of an invocation.
-
-        Args:
-          invocation_id: ``inv_`` and 26 characters.
-          journal_from: Index of the first journal entry to show.
-          journal_limit: Entries to show, 0 to 100,000; ``journal_next`` of the description is
-            where to go on.
-
-        Raises:
-          InvalidInput: It is no id, or a number is out of its range.
-          NotFound: There is none with this id.
-        """
-        raw = parse_id(invocation_id)
-        check_range(journal_from, journal_limit)
-        return await self._results.look(
-            functools.partial(
-                describe_invocation,
-                invocation_id=raw,
-                journal_from=journal_from,
-                journal_limit=journal_limit,
-            )
-        )
-
-    async def invocations(
-        self,
-        filter: InvocationFilter | None = None,
-        *,
-        limit: int = 100,
-        cursor: str | None = None,
-    ) -> InvocationPage:
-        """A page of the invocations, those accepted first in front.
-
-        Reading a page looks at 10,000 invocations at most. Where *filter* fits few of them, the
-        page is short or empty, and its cursor leads on.
-
-        Args:
-          filter: Which are meant; None: all.
-          limit: The most that the page has, 1 to 10,000.
-          cursor: That of the page before, listed by the same filter; None: the first page.
-
-        Raises:
-          InvalidInput: *filter* is none, *limit* is out of its range, or *cursor* is no cursor of
-            this listing.
-        """
-        wanted = wanted_by(filter)
-        check_limit(limit)
-        after = read_cursor(wanted, cursor)
-        return await self._results.look(
-            functools.partial(list_invocations, wanted=wanted, limit=limit, after=after)
-        )
 
     async def state(self, service: type | str, key: str) -> dict[str, Any]:
         """The state of a key by name, empty where nothing is set; records are dicts.

@@ -13,6 +13,8 @@ from perdure.errors import InvalidInput, StoreClosed
 class Opened:
     """The part of an engine that its verbs rest on."""
 
+    _noun = "engine"
+
     def __init__(self, services: Services) -> None:
         self._services = services
         self._loop: asyncio.AbstractEventLoop | None = None  # that opened it
@@ -21,7 +23,9 @@ class Opened:
 
     def _open_scheduler(self) -> Scheduler:
         if self._scheduler is None:
-            raise StoreClosed("the engine is not open; use it inside `async with engine:`")
+            raise StoreClosed(
+                f"the {self._noun} is not open; use it inside `async with {self._noun}:`"
+            )
         self._scheduler.check_open()
         if asyncio.get_running_loop() is not self._loop:
             # The answer would wake the asker outside its journal, or on a loop that never looks.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from perdure._client._backing_up import BackingUp
 from perdure._client._completing import Completing
 from perdure._client._inspecting import Inspecting
 from perdure._client._operating import Operating
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Client", "connect"]
 
 
-class Client(Operating, Completing, Inspecting):
+class Client(Operating, Completing, Inspecting, BackingUp):
     """An engine behind a server, with the verbs, types and errors of :class:`perdure.Engine`.
 
     :func:`connect` makes it. Leaving ``async with`` closes its connections; invocations go on.

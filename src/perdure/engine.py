@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
+from perdure._backing_up import BackingUp
 from perdure._binding import register
 from perdure._completing import Completing
 from perdure._ids import InvocationIdGenerator
@@ -19,6 +20,7 @@ from perdure._operating import Operating
 from perdure._options import CheckAtOpen, Durability, check_options
 from perdure._runtime._check import check_unfinished
 from perdure._runtime._clock import Clock, WallClock
+from perdure._runtime._registry import Registry
 from perdure._runtime._scheduler import Scheduler
 from perdure._store import Store
 from perdure.errors import CheckFailed, StoreClosed
@@ -27,7 +29,7 @@ from perdure.retry import DEFAULT_RETRY, RetryPolicy
 logger = logging.getLogger("perdure")
 
 
-class Engine(Invoking, Completing, Operating, Inspecting):
+class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
     """The embedded engine: one process, one directory, the services given.
 
     Use it as ``async with perdure.Engine("./data", [Service()]) as engine``. Leaving the block
@@ -124,12 +126,11 @@ class Engine(Invoking, Completing, Operating, Inspecting):
         try:
             scheduler = Scheduler(
                 store,
-                self._services,
+                Registry(self._services, self._default_retry),
                 loop=loop,
                 clock=self._clock,
                 ids=InvocationIdGenerator(self._clock.now_ms, random.SystemRandom().getrandbits),
                 max_resident=self._max_resident,
-                default_retry=self._default_retry,
                 step_threads=self._step_threads,
             )
             if self._check_at_open is not None:
@@ -153,6 +154,7 @@ class Engine(Invoking, Completing, Operating, Inspecting):
             return
         self._closed = True
         try:
+            await self._stop_backups()
             await self._scheduler.drain(self._drain_timeout)
         finally:
             self._scheduler.close()

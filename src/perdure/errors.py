@@ -232,7 +232,7 @@ class StoreCorrupt(StoreError):
 
 
 class DataDirectoryInUse(StoreError):
-    """Another engine owns the data directory; the text has the pid of its process."""
+    """Another engine owns the data directory, or a command reads it; the text says which."""
 
 
 class InternalError(PerdureError):

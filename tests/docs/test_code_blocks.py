@@ -161,7 +161,8 @@ def test_the_api_page_names_every_member_that_users_call() -> None:
 
     page = (ROOT / "docs" / "reference" / "api.md").read_text("utf-8")
     classes = (
-        *(perdure.Engine, perdure.InvocationHandle, perdure.DurablePromise, perdure.Timer),
+        *(perdure.Engine, perdure.Client, perdure.InvocationHandle),
+        *(perdure.DurablePromise, perdure.Timer),
         *(perdure.Call, perdure.InvocationRef, perdure.Awakeable),
         *(perdure.WorkflowContext, perdure.ObjectContext),
     )

@@ -24,6 +24,7 @@ from perdure import (
     WorkflowContext,
     handler,
 )
+from perdure._ids import parse_id
 
 ONCE = RetryPolicy(max_attempts=1)
 
@@ -96,7 +97,7 @@ def test_what_has_completed_is_never_loaded_again(resident_place: Place) -> None
             handle = await engine.send(Count.go)
             assert await handle.result() == 1
             scheduler = scheduler_of(engine)
-            scheduler.residents.wake(handle._invocation_id)
+            scheduler.residents.wake(parse_id(handle.id))
             await until_idle(engine)
             assert count.runs == 1
             assert not scheduler.residents.by_id

@@ -21,7 +21,7 @@ from perdure import (
     WorkflowSharedContext,
     handler,
 )
-from perdure import _inspecting as inspecting_module
+from perdure import _reading as reading_module
 from perdure._ids import format_id
 from perdure._runtime._scheduler import Scheduler
 from perdure._store import Db, _store
@@ -211,7 +211,7 @@ def test_a_description_waits_for_the_commit_of_what_it_shows(
         scheduler.store.seal()
         return "described"
 
-    monkeypatch.setattr(inspecting_module, "describe_invocation", describe)
+    monkeypatch.setattr(reading_module, "describe_invocation", describe)
 
     async def main() -> None:
         async with resident_place.engine(Keep()) as engine:

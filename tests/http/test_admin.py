@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -273,6 +275,26 @@ def test_the_code_is_checked_against_the_journals(resident_place: Place) -> None
             report = (await on.admin.post("/check")).json()
             assert report["counts"]["safe"] == 1
             assert report["problems"] == []
+
+    run(main())
+
+
+def test_a_backup_is_a_directory_that_an_engine_goes_on_with(
+    resident_place: Place, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with wire(resident_place) as on:
+            invocation_id = await _waiting(on)
+            answer = await on.admin.get("/backup")
+            assert answer.status_code == 200
+            assert int(answer.headers["content-length"]) == len(answer.content)
+        assert os.listdir(tmp_path) == ["data"]
+        copy = tmp_path / "copy"
+        copy.mkdir()
+        (copy / "data.mdb").write_bytes(answer.content)
+        async with wire(Place(copy, 10_000)) as on:
+            await on.call("/Signup/w1/approve", "yes")
+            assert await on.engine.attach(invocation_id) == "A:yes"
 
     run(main())
 

@@ -298,6 +298,19 @@ def test_the_first_of_two_with_one_idempotency_key_counts(resident_place: Place)
     run(main())
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_an_idempotency_key_is_the_one_of_the_path(resident_place: Place, encoding: str) -> None:
+    async def main() -> None:
+        async with wire(resident_place) as on:
+            headers = {b"idempotency-key": "clé".encode(encoding)}
+            called = await on.ingress.post("/Counter/k/add", json=5, headers=headers)
+            assert called.json() == 5
+            path = "/restate/invocation/Counter/k/add/clé/output"
+            assert (await on.ingress.get(path)).json() == 5
+
+    run(main())
+
+
 def test_a_second_call_with_the_key_waits_for_the_first(resident_place: Place) -> None:
     async def main() -> None:
         async with wire(resident_place) as on:
@@ -395,4 +408,4 @@ def test_an_answer_needs_an_engine_that_is_open(resident_place: Place) -> None:
             return await on.call("/Greeter/greet", "x")
 
     status, message, _ = error(run(main()))
-    assert (status, message) == (503, "the engine is closed or has failed")
+    assert (status, message) == (503, "the engine is closed; make another Engine to go on")

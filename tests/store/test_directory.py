@@ -13,6 +13,7 @@ from store_support import fork_child, run_script, wait_for
 from perdure._journal import crc32c
 from perdure._store import Db, Store
 from perdure._store import _directory as directory
+from perdure._store._lock import DirectoryLock
 from perdure._store._schema import DATABASES, SCHEMA_VERSION
 from perdure.errors import DataDirectoryInUse, StoreClosed, StoreCorrupt, StoreError
 
@@ -87,7 +88,7 @@ def test_a_forked_child_does_not_keep_the_directory_locked(tmp_path: Path) -> No
 
 def test_a_child_that_has_not_closed_its_descriptors_yet_keeps_no_lock(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    assert store._lock is not None
+    assert isinstance(store._lock, DirectoryLock)
     # The same open file by another descriptor, as a child has it when fork has just made it.
     duplicate = os.dup(store._lock._descriptor)
     store.close()

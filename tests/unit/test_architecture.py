@@ -78,11 +78,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_admission": VALUES | DECLARING | {"_calling", "_core", "_handles", "_runtime"},
     "_options": set(),
     "_opened": {"_binding", "_results", "_runtime"},
-    **dict.fromkeys(("_invoking", "_completing", "_operating", "_inspecting"), VERBS),
+    **dict.fromkeys(("_invoking", "_completing", "_operating", "_reading"), VERBS),
+    "_inspecting": VERBS | {"_reading"},
+    "_backing_up": {"_binding", "_opened", "_store"},
+    "_doctor": {"_core", "_ids", "_runtime", "_store"},
+    "_restoring": {"_doctor", "_store"},
+    "_viewing": VERBS | {"_backing_up", "_reading", "_store"},
     "engine": VALUES
     | DECLARING
-    | {"_binding", "_completing", "_inspecting", "_invoking", "_operating", "_options"}
-    | {"_runtime", "_store"},
+    | {"_backing_up", "_binding", "_completing", "_inspecting", "_invoking", "_operating"}
+    | {"_options", "_runtime", "_store"},
     "http": VERBS | {"engine"},
     "_client": VALUES
     | DECLARING

@@ -152,35 +152,45 @@ def checked_body(serde: Serde[Any], value: Any, place: str) -> Body:
 
 def headers_of(
     headers: Mapping[str, str] | None, idempotency_key: str | None, asked: Asked
-) -> dict[str, str]:
-    """The headers of a request.
+) -> dict[str, bytes]:
+    """The headers of a request, as bytes: what they are decoded by is the server's.
 
     Raises:
       InvalidInput: One can not be a header, or is not for the handler; a ``run`` was given an
         idempotency key.
     """
-    checked = {name.lower(): value for name, value in check_headers(headers).items()}
-    for name, value in checked.items():
+    checked: dict[str, bytes] = {}
+    for given, value in check_headers(headers).items():
+        name = given.lower()
         if name in _OURS:
             raise InvalidInput(f"headers[{name!r}] is for the server, and reaches no handler")
         if not name.isascii() or not all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in name):
             raise InvalidInput(f"{name!r} in headers can not be the name of an HTTP header")
-        _check_header(value, f"headers[{name!r}]")
+        checked[name] = _header(value, f"headers[{given!r}]", "latin-1")
     if idempotency_key is not None:
         check_idempotency_key(idempotency_key)
-        _check_header(idempotency_key, "idempotency key")
         if asked.is_run:
             raise no_idempotency_key(asked.service)
-        checked["idempotency-key"] = idempotency_key
+        checked["idempotency-key"] = _header(idempotency_key, "idempotency key", "utf-8")
     return checked
 
 
-def _check_header(value: str, place: str) -> None:
-    if not (value.isascii() and value.isprintable()) or value != value.strip():
+def _header(value: str, place: str, encoding: str) -> bytes:
+    """The bytes of a header.
+
+    Raises:
+      InvalidInput: There are none.
+    """
+    try:
+        encoded = value.encode(encoding)
+    except UnicodeEncodeError:
+        encoded = b""
+    if (value and not encoded) or encoded.strip() != encoded or not value.isprintable():
         raise InvalidInput(
-            f"{place}: {value!r:.100} can not go over HTTP, which takes printable ASCII without "
-            "spaces at its ends"
+            f"{place}: {value!r:.100} can not go over HTTP: a header is printable {encoding} "
+            "without spaces at its ends"
         )
+    return encoded
 
 
 def delay_of(delay: timedelta | float | None, asked: Asked) -> dict[str, str]:

@@ -1,11 +1,8 @@
-"""The verbs that read, and state: at the admin interface."""
+"""The verbs that read, and that of state: at the admin interface."""
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -26,7 +23,7 @@ T = TypeVar("T")
 
 
 class Inspecting(_verbs.Listing, Connected):
-    """Introspection, state, and a copy of the store."""
+    """Introspection and state."""
 
     async def describe(
         self, invocation_id: str, *, journal_from: int = 0, journal_limit: int = 1_000
@@ -94,41 +91,10 @@ class Inspecting(_verbs.Listing, Connected):
             "POST",
             "/query",
             body=Body(msgspec.json.encode({"query": sql}), JSON),
-            headers={"accept": JSON},
+            headers={"accept": JSON.encode()},
             again=True,
         )
         return record_of(response, _Rows).rows
-
-    async def backup(self, path: str | os.PathLike[str]) -> None:
-        """Copy the store of a server to the file *path*, which must not be there.
-
-        The copy is of one moment, and is on the disk when this returns. ``data.mdb`` alone in a
-        directory, an engine opens it.
-
-        Raises:
-          FileExistsError: *path* is there.
-          Unavailable: The connection was lost; *path* is not there then.
-        """
-        target = Path(path)
-        part = target.with_name(f"{target.name}.part")
-        if await asyncio.to_thread(target.exists):
-            raise FileExistsError(f"{target} is there; give a path that is not")
-        file = await asyncio.to_thread(part.open, "wb")
-        try:
-            with file:
-                async with self._admin.stream("/backup") as pieces:
-                    async for piece in pieces:
-                        await asyncio.to_thread(file.write, piece)
-                await asyncio.to_thread(_sync, file.fileno(), file.flush)
-            await asyncio.to_thread(part.rename, target)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-
-
-def _sync(descriptor: int, flush: Any) -> None:
-    flush()
-    os.fsync(descriptor)
 
 
 class _State(msgspec.Struct):

@@ -105,7 +105,7 @@ class Invoking(_verbs.Beginning, Connected):
         return await sent.result()
 
     async def _sent(
-        self, asked: Asked, headers: dict[str, str], query: dict[str, str], *, again: bool
+        self, asked: Asked, headers: dict[str, bytes], query: dict[str, str], *, again: bool
     ) -> InvocationHandle[Any]:
         response = await self._ingress.ask(
             "POST",

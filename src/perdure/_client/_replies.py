@@ -32,6 +32,9 @@ T = TypeVar("T")
 ERROR_HEADER: Final = "x-perdure-error"
 """Of a refusal: the class of the error, which code and text alone do not tell."""
 
+SOURCE_HEADER: Final = "x-restate-error-source"
+"""Whether the ``ingress`` refused, or the ``invocation`` failed."""
+
 _CLASSES: Final[dict[str, type[PerdureError]]] = {
     each.__name__: each
     for each in vars(errors).values()

@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 import httpx
 
 from perdure._client._asking import Body
-from perdure._client._replies import error_of
+from perdure._client._replies import SOURCE_HEADER, error_of
 from perdure.errors import InvalidInput, Unavailable
 
 Query: TypeAlias = Mapping[str, str] | list[tuple[str, str]]
@@ -36,13 +36,18 @@ _IDLE_S: Final = 2.0
 """A connection unused for so long is closed here. uvicorn closes its own after 5 s, and a request
 that meets the closing may have been taken up or not."""
 
+_IDLE_MAX: Final = 20
+"""Connections kept for the next request. httpcore looks at all of them, for each of them."""
+
 _NOTHING: Final = Body()
 _NO_QUERY: Final[Query] = []
 
 
 def open_http(transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
     """A pool of connections; each request that waits has one to itself."""
-    limits = httpx.Limits(max_connections=None, keepalive_expiry=_IDLE_S)
+    limits = httpx.Limits(
+        max_connections=None, max_keepalive_connections=_IDLE_MAX, keepalive_expiry=_IDLE_S
+    )
     if transport is None:
         transport = httpx.AsyncHTTPTransport(limits=limits, socket_options=_keep_alive())
     return httpx.AsyncClient(transport=transport, follow_redirects=False)
@@ -73,7 +78,7 @@ class Wire:
     ) -> None:
         self._http = http
         self._url = url.rstrip("/")
-        self._authorization = {} if token is None else {"authorization": f"Bearer {token}"}
+        self._authorization = {} if token is None else {"authorization": f"Bearer {token}".encode()}
         self._timeout = timeout
 
     async def ask(
@@ -83,7 +88,7 @@ class Wire:
         *,
         query: Query = _NO_QUERY,
         body: Body = _NOTHING,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, bytes] | None = None,
         waits: bool = False,
         again: bool = False,
     ) -> httpx.Response:
@@ -133,13 +138,13 @@ class Wire:
         path: str,
         query: Query,
         body: Body,
-        headers: Mapping[str, str] | None,
+        headers: Mapping[str, bytes] | None,
         seconds: float,
         waits: bool,
     ) -> httpx.Request:
-        all_headers = {**(headers or {}), **self._authorization}
+        sent = {**(headers or {}), **self._authorization}
         if body.content_type is not None:
-            all_headers["content-type"] = body.content_type
+            sent["content-type"] = body.content_type.encode()
         seconds = max(seconds, 0.001)
         url = f"{self._url}{path}?{urlencode(query)}" if query else f"{self._url}{path}"
         try:
@@ -147,7 +152,7 @@ class Wire:
                 method,
                 url,
                 content=body.content or None,
-                headers=all_headers,
+                headers=[(name.encode(), value) for name, value in sent.items()],
                 timeout=httpx.Timeout(seconds, read=None if waits else seconds, pool=None),
             )
         except httpx.InvalidURL as error:
@@ -165,21 +170,21 @@ class Wire:
         )
 
     @asynccontextmanager
-    async def stream(self, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """What a GET gives, piece by piece.
+    async def stream(self, path: str) -> AsyncIterator[httpx.Response]:
+        """The reply to a GET whose content may be long, and long in coming.
 
         Raises:
           PerdureError: The server refused.
-          Unavailable: The connection was lost; what came so far is not all.
+          Unavailable: There was none, or the connection was lost while it was read.
         """
-        request = self._request("GET", path, _NO_QUERY, _NOTHING, None, self._timeout, waits=False)
+        request = self._request("GET", path, _NO_QUERY, _NOTHING, None, self._timeout, waits=True)
         try:
             response = await self._http.send(request, stream=True)
             try:
                 if not response.is_success:
                     await response.aread()
                     raise error_of(response)
-                yield response.aiter_bytes()
+                yield response
             finally:
                 await response.aclose()
         except httpx.RequestError as error:
@@ -188,6 +193,8 @@ class Wire:
 
 def _is_put_off(response: httpx.Response, again: bool) -> bool:
     """Whether the server says: not now. 503 may also be the answer to what was taken up."""
+    if response.headers.get(SOURCE_HEADER) == "invocation":
+        return False  # a handler has said so, and that is final
     return response.status_code == 429 or (again and response.status_code == 503)
 
 

@@ -74,6 +74,10 @@ class Registry:
         others = " and ".join(str(service.version) for service, _ in reversed(self._services[name]))
         return f"version {record.version} of service {name!r} is not registered here, but {others}"
 
+    def takes_turns(self, invocation_id: bytes, record: Record) -> bool:
+        """Whether an invocation of a registered service runs only while it has its key."""
+        return self.handler(record).kind is HandlerKind.EXCLUSIVE
+
     def is_registered(self, record: Record) -> bool:
         return not self.why_blocked(record)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Mapping
 
 from perdure._core._loop import Stage
 from perdure._core._machine import START
@@ -48,8 +47,7 @@ from perdure._runtime._threads import StepThreads
 from perdure._runtime._timers import Timers
 from perdure._store import Db, Store
 from perdure.errors import InternalError, PerdureError, StoreClosed, StoreError
-from perdure.retry import RetryPolicy
-from perdure.service import HandlerDefinition, Versions
+from perdure.service import HandlerDefinition
 
 logger = logging.getLogger("perdure")
 
@@ -68,19 +66,18 @@ class Scheduler:
     def __init__(
         self,
         store: Store,
-        services: Mapping[str, Versions],
+        registry: Registry,
         *,
         loop: asyncio.AbstractEventLoop,
         clock: Clock,
         ids: InvocationIdGenerator,
         max_resident: int,
-        default_retry: RetryPolicy,
         step_threads: int,
     ) -> None:
         self.store = store
         self.clock = clock
         self.draining = False
-        self.registry = Registry(services, default_retry)
+        self.registry = registry
         self.gate = Gate(store)
         self.answers = Answers(store, self.gate, loop)
         self.sites = SiteTable(store)

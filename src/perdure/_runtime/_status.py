@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from perdure._runtime._layout import Backoff, Record, TimerKey, key_group
 from perdure._store import Db
-from perdure.service import HandlerKind
 
 if TYPE_CHECKING:
     from perdure._runtime._scheduler import Scheduler
@@ -69,7 +68,7 @@ def _is_scheduled(scheduler: Scheduler, invocation_id: bytes, record: Record) ->
 
 def _waits_for_its_key(scheduler: Scheduler, invocation_id: bytes, record: Record) -> bool:
     """Whether another invocation has the key that it needs."""
-    if scheduler.registry.handler(record).kind is not HandlerKind.EXCLUSIVE:
+    if not scheduler.registry.takes_turns(invocation_id, record):
         return False
     holder = scheduler.ledger.inboxes.holder(key_group(record.service, record.key))
     return holder not in (None, invocation_id)

@@ -1,7 +1,27 @@
 """The store: LMDB, the write units, readers, the schema. Only this package opens files."""
 
+from perdure._store._backup import Backup, sync_file
 from perdure._store._committed import next_prefix
+from perdure._store._directory import DATA_NAME, is_ours, recognise, sync_directory, warnings_of
+from perdure._store._lock import ReaderLock, read_owner
+from perdure._store._preflight import Preflight
+from perdure._store._read_only import ReadOnlyStore
 from perdure._store._schema import Db
 from perdure._store._store import Store
 
-__all__ = ["Db", "Store", "next_prefix"]
+__all__ = [
+    "DATA_NAME",
+    "Backup",
+    "Db",
+    "Preflight",
+    "ReadOnlyStore",
+    "ReaderLock",
+    "Store",
+    "is_ours",
+    "next_prefix",
+    "read_owner",
+    "recognise",
+    "sync_directory",
+    "sync_file",
+    "warnings_of",
+]

@@ -36,6 +36,23 @@ class CommittedReads:
         """How many rows a database has on the disk."""
         return self._environment.count(db)
 
+    def file_bytes(self) -> int:
+        """How long the file is."""
+        return self._environment.file_bytes
+
+    def copy(self, descriptor: int) -> None:
+        """Write one committed snapshot, without unused pages, to a file; in any thread.
+
+        Raises:
+          StoreClosed: :meth:`stop_copy` was called, or the store closed.
+          StoreError: It could not be read, or not be written.
+        """
+        self._environment.copy(descriptor)
+
+    def stop_copy(self) -> None:
+        """Have the copy that another thread makes, if there is one, fail soon."""
+        self._environment.stop_copy()
+
     def journal(
         self,
         invocation_id: bytes,

@@ -76,6 +76,55 @@ def examine(directory: Path) -> Preflight | None:
     return found
 
 
+def recognise(directory: Path) -> Preflight:
+    """What the data file in an existing *directory* says of itself; makes and writes nothing.
+
+    Raises:
+      StoreError: There is none that perdure has written, or it is of a newer schema.
+      StoreCorrupt: It is damaged or was cut short.
+    """
+    try:
+        if not directory.is_dir():
+            raise StoreError(f"{directory} is no directory; name the data directory of an engine")
+        names = set(os.listdir(directory))
+        if DATA_NAME in names and LOCK_NAME not in names and not _inspect(directory).is_ours:
+            raise _foreign(directory)
+        found = examine(directory)
+    except OSError as error:
+        raise StoreError(f"cannot read {directory}: {error.strerror}") from error
+    if found is None:
+        raise StoreError(
+            f"{directory} is no data directory of perdure: it has no {DATA_NAME} that perdure has "
+            "written"
+        )
+    return found
+
+
+def is_ours(file: Path) -> bool:
+    """Whether *file* is a data file that perdure has written to.
+
+    Raises:
+      StoreCorrupt: It is an LMDB file, but damaged or cut short.
+    """
+    try:
+        return inspect(file).is_ours
+    except NotLmdb:
+        return False
+
+
+def warnings_of(directory: Path, rows: dict[bytes, bytes]) -> list[str]:
+    """What the user should know, going by the *rows* of ``meta``."""
+    mark = rows.get(MetaKey.DURABILITY, b"").decode("ascii", "replace")
+    mode, _, boot_id = mark.partition(" ")
+    if mode != "os" or boot_id in ("clean", read_boot_id()):
+        return []
+    warning = (
+        f"{directory} was in use with durability='os' when the machine stopped, so its last writes "
+        "may be missing or the file damaged. Look whether all is there, or restore a backup"
+    )
+    return [warning]
+
+
 def _inspect(directory: Path) -> Preflight:
     try:
         return inspect(directory / DATA_NAME)

@@ -1,7 +1,8 @@
-"""The directory lock: one process owns a data directory."""
+"""The directory lock: one process owns a data directory, or several read it."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -28,7 +29,7 @@ class DirectoryLock:
     """Holds ``perdure.lock`` in *directory* until :meth:`release` or the end of the process.
 
     Raises:
-      DataDirectoryInUse: Another process, or another store in this one, holds it.
+      DataDirectoryInUse: Another process, or another store in this one, holds it or reads it.
       StoreError: The file cannot be made, because the directory is read-only, say.
     """
 
@@ -43,13 +44,11 @@ class DirectoryLock:
             ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _refuse_readers(directory)
         except BlockingIOError:
-            owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+            in_use = _in_use(directory, descriptor)
             os.close(descriptor)
-            raise DataDirectoryInUse(
-                f"{directory} is in use by process {owner or '(unknown)'}: one process owns a "
-                "data directory; serve it from there and connect from the others"
-            ) from None
+            raise in_use from None
         except OSError as error:
             os.close(descriptor)
             raise StoreError(f"cannot lock {path}: {error.strerror}") from error
@@ -60,10 +59,106 @@ class DirectoryLock:
 
     def release(self) -> None:
         """Let go of the directory; idempotent, and nothing in a forked child."""
-        if self._descriptor in _held:
-            _held.discard(self._descriptor)
-            # Closing alone would leave the lock with a child forked just now, which has this
-            # descriptor too until it has run _release_in_child.
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-            os.close(self._descriptor)
+        _release(self._descriptor)
         self._descriptor = -1
+
+
+class ReaderLock:
+    """Keeps others from owning *directory* until :meth:`release`; several may hold it at once.
+
+    It writes nothing. It is a lock of the directory itself, for a copied backup has no lock file,
+    and of the lock file where there is one.
+
+    Raises:
+      DataDirectoryInUse: Another process, or a store in this one, owns it.
+      StoreError: It cannot be read.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._descriptors: list[int] = []
+        try:
+            # First: who owns the directory makes the lock file before looking at the directory.
+            self._take(directory, directory, os.O_DIRECTORY)
+            with contextlib.suppress(FileNotFoundError):
+                self._take(directory, directory / LOCK_NAME)
+        except BaseException:
+            self.release()
+            raise
+
+    def _take(self, directory: Path, path: Path, flags: int = 0) -> None:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
+        except FileNotFoundError:
+            if path == directory:
+                raise StoreError(f"there is no directory {directory}") from None
+            raise
+        except NotADirectoryError:
+            raise StoreError(f"{directory} is no directory") from None
+        except OSError as error:
+            raise StoreError(
+                f"cannot read {path}: {error.strerror}; do it as the user that owns it"
+            ) from error
+        self._descriptors.append(descriptor)
+        _held.add(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = read_owner(directory)
+            raise DataDirectoryInUse(
+                f"{directory} is in use by process {owner or '(unknown)'}: ask the server that "
+                "runs there, by its address (--url), or stop it first"
+            ) from None
+        except OSError as error:
+            if path != directory:  # not every file system can lock a directory
+                raise StoreError(f"cannot lock {path}: {error.strerror}") from error
+
+    def release(self) -> None:
+        """Let go of the directory; idempotent, and nothing in a forked child."""
+        for descriptor in self._descriptors:
+            _release(descriptor)
+        self._descriptors.clear()
+
+
+def read_owner(directory: Path) -> str:
+    """The pid that the lock file names: of who owns *directory*, or did last; may be empty."""
+    try:
+        return (directory / LOCK_NAME).read_bytes()[:32].decode("ascii", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _release(descriptor: int) -> None:
+    if descriptor in _held:
+        _held.discard(descriptor)
+        # Closing alone would leave the lock with a child forked just now, which has this
+        # descriptor too until it has run _release_in_child.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def _refuse_readers(directory: Path) -> None:
+    """Raise BlockingIOError if a reader has locked the directory, without a lock file as yet."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass  # not every file system can lock a directory
+    finally:
+        os.close(descriptor)
+
+
+def _in_use(directory: Path, descriptor: int) -> DataDirectoryInUse:
+    """What to say where the lock file, open as *descriptor*, or the directory is locked."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return DataDirectoryInUse(
+            f"{directory} is in use by process {read_owner(directory) or '(unknown)'}: one process "
+            "owns a data directory; serve it from there and connect from the others"
+        )
+    return DataDirectoryInUse(
+        f"{directory} is being read just now, by a command that shows, checks or copies it: try "
+        "again when that has ended"
+    )

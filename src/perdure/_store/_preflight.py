@@ -40,10 +40,12 @@ class Preflight:
 
     Attributes:
       file_bytes: Its length now.
+      map_bytes: The address space that it was last written with.
       rows: The rows of ``meta``, checksums verified; empty if there is no such database.
     """
 
     file_bytes: int
+    map_bytes: int
     rows: dict[bytes, bytes]
 
     @property
@@ -66,8 +68,9 @@ def inspect(path: Path) -> Preflight:
     try:
         file_bytes = os.fstat(descriptor).st_size
         if file_bytes == 0:  # killed while LMDB was making the file
-            return Preflight(0, {})
-        rows = _Walk(path, descriptor, file_bytes).meta_rows()
+            return Preflight(0, 0, {})
+        walk = _Walk(path, descriptor, file_bytes)
+        rows = walk.meta_rows()
     finally:
         os.close(descriptor)
     recorded = int.from_bytes(rows.get(MetaKey.FILE_SIZE, b""), "little")
@@ -76,7 +79,7 @@ def inspect(path: Path) -> Preflight:
             f"{path} has {file_bytes} bytes, but had {recorded} when it was last written: it was "
             "cut short; restore it from a backup"
         )
-    return Preflight(file_bytes, rows)
+    return Preflight(file_bytes, walk.map_bytes, rows)
 
 
 class _Walk:
@@ -85,6 +88,7 @@ class _Walk:
         self.descriptor = descriptor
         self.file_bytes = file_bytes
         self.page_bytes = 0
+        self.map_bytes = 0
 
     def corrupt(self, why: str) -> StoreCorrupt:
         return StoreCorrupt(f"{self.path} is damaged: {why}; restore it from a backup")
@@ -112,15 +116,15 @@ class _Walk:
         first = os.pread(self.descriptor, _META.size, 0)
         if len(first) < _META.size:
             raise NotLmdb
-        magic, version, _, _, free, main, _, txn = _META.unpack(first)
+        magic, version, _, self.map_bytes, free, main, _, txn = _META.unpack(first)
         self.page_bytes = _DB.unpack(free)[0]
         if magic != _LMDB_MAGIC or version & 0xFFFF != 1 or self.page_bytes not in _PAGE_SIZES:
             raise NotLmdb
         second = os.pread(self.descriptor, _META.size, self.page_bytes)
         if len(second) == _META.size:
-            magic, _, _, _, _, other_main, _, other_txn = _META.unpack(second)
+            magic, _, _, map_bytes, _, other_main, _, other_txn = _META.unpack(second)
             if magic == _LMDB_MAGIC and other_txn > txn:
-                main = other_main
+                main, self.map_bytes = other_main, map_bytes
         return bytes(main)
 
     def _page(self, number: int) -> bytes:

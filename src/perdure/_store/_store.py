@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 from perdure._journal import Environment
 from perdure._store import _directory
 from perdure._store._committed import CommittedReads, next_prefix
-from perdure._store._lock import DirectoryLock
+from perdure._store._lock import DirectoryLock, ReaderLock
 from perdure._store._overlay import Overlay, merge
 from perdure._store._schema import DATABASES, MAGIC, SCHEMA_VERSION, Db, MetaKey
 from perdure.errors import StoreBroken
@@ -61,7 +61,7 @@ class Store(CommittedReads):
         self.durability: Durability = durability
         self.warnings: list[str] = []
         self._closed = False
-        self._lock: DirectoryLock | None = None
+        self._lock: DirectoryLock | ReaderLock | None = None
         self._overlay = Overlay(len(DATABASES))
         self._rows = self._overlay.rows
         if durability == "memory":
@@ -75,6 +75,9 @@ class Store(CommittedReads):
                 shutil.rmtree(directory)
         else:
             self._open_directory(map_size)
+        self._bind()
+
+    def _bind(self) -> None:
         self._unit = self._environment.sealed + 1  # number that the open unit will get
         self._put = self._environment.put
         self._delete = self._environment.delete
@@ -87,7 +90,7 @@ class Store(CommittedReads):
         try:
             found = _directory.examine(directory)
             rows = {} if found is None else found.rows
-            self._warn_about(rows.get(MetaKey.DURABILITY, b"").decode("ascii", "replace"))
+            self.warnings += _directory.warnings_of(directory, rows)
             self._environment = self._open(directory, map_size)
             try:
                 self._write_meta(rows)
@@ -128,15 +131,6 @@ class Store(CommittedReads):
         if self.durability != "os":
             return self.durability.encode()
         return f"os {_directory.read_boot_id()}".encode()
-
-    def _warn_about(self, mark: str) -> None:
-        mode, _, boot_id = mark.partition(" ")
-        if mode == "os" and boot_id not in ("clean", _directory.read_boot_id()):
-            self.warnings.append(
-                f"{self.path} was in use with durability='os' when the machine stopped, so its "
-                "last writes may be missing or the file damaged. Look whether all is there, or "
-                "restore a backup"
-            )
 
     # ---- writing ---------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from perdure.engine import Engine
 from perdure.errors import InvalidInput, NotFound, StoreError, TerminalError
 from perdure.http import _json
 from perdure.http._bodies import check_json
+from perdure.http._download import download_backup
 from perdure.http._filters import check_names, filter_of, number_of
 from perdure.http._lifespan import lifespan
 from perdure.http._replies import RETRY_AFTER_S, logger, status_of
@@ -58,6 +59,7 @@ class Admin:
                 _route("PATCH", "/invocations/{id}/{verb}", self._act),
                 _route("PATCH", "/invocations/{verb}", self._act_on_all),
                 _route("POST", "/check", self._check),
+                _route("GET", "/backup", self._backup),
             ],
             redirect_slashes=False,
             default=_no_route,
@@ -92,6 +94,9 @@ class Admin:
 
     async def _check(self, request: Request) -> Response:
         return _answer(await self._engine.check())
+
+    async def _backup(self, request: Request) -> Response:
+        return await download_backup(self._engine)
 
     # -- services ---------------------------------------------------------------------------
 

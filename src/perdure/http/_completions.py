@@ -32,7 +32,7 @@ class Completions:
                 value = _free_value(request, body, f"value of awakeable {awakeable_id}")
                 await self._engine.resolve_awakeable(awakeable_id, value)
             else:
-                await self._engine.reject_awakeable(awakeable_id, _text(body))
+                await self._engine.reject_awakeable(awakeable_id, _text(body), _code(request))
         except AlreadyCompleted:
             pass  # who sends it again, not having had the answer, is told the same
         return reply(202)
@@ -52,9 +52,14 @@ class Completions:
         return reply(200)
 
     async def signal(self, request: Request, invocation_id: str, name: str) -> Reply:
-        """Give an invocation a message."""
+        """Give an invocation a message; it is typed where its class declares it."""
         body = await request.body()
-        value = _free_value(request, body, f"value of signal {name!r}")
+        serde = self._engine._signal_serde(invocation_id, name)
+        place = f"value of signal {name!r}"
+        if serde.annotation is UNTYPED:
+            value = _free_value(request, body, place)
+        else:
+            value = value_of(serde, body, request.content_type, place)
         await self._engine.signal(invocation_id, name, value)
         return reply(200)
 

@@ -229,7 +229,10 @@ class Ingress:
                 "cannot use the idempotency key with workflow handlers. The handler invocation "
                 "will already be idempotent by the workflow key itself."
             )
-        return raw.decode("latin-1")
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:  # a browser's client sends one byte a character
+            return raw.decode("latin-1")
 
     # -- what there is ----------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from perdure.errors import TerminalError
+from perdure.errors import NondeterminismError, TerminalError
 
 
 def encode(value: Any) -> bytes:  # Any: dataclasses of perdure's, and what they hold
@@ -21,5 +21,15 @@ def _hook(value: Any) -> Any:
             "message": value.message,
             "code": value.code,
             "metadata": value.metadata,
+        }
+    if isinstance(value, NondeterminismError):
+        return {
+            "invocation_id": value.invocation_id,
+            "index": value.index,
+            "expected": value.expected,
+            "actual": value.actual,
+            "expected_site": value.expected_site,
+            "actual_site": value.actual_site,
+            "diff": value.diff,
         }
     raise TypeError(f"a `{type(value).__name__}` has no JSON form")

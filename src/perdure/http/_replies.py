@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from perdure.errors import AlreadyCompleted, PerdureError, StoreError, TerminalError
+from perdure.errors import AlreadyCompleted, PerdureError, StoreClosed, StoreError, TerminalError
 from perdure.http._bodies import EMPTY, JSON, Body
 
 logger = logging.getLogger("perdure.http")
@@ -123,14 +123,14 @@ def status_of(error: TerminalError) -> int:
 
 
 def unexpected(error: Exception) -> Reply:
-    """The answer for what is not the client's doing: it says no more than that."""
+    """The answer for what is not the client's doing: it says no more than a client may know."""
+    after = (b"retry-after", b"%d" % RETRY_AFTER_S)
     if isinstance(error, Overloaded):
-        after = (b"retry-after", b"%d" % RETRY_AFTER_S)
         return problem(429, str(error), "ingress", after)
     if isinstance(error, StoreError):
+        # Of a closed engine the text says what becomes of what was accepted.
+        text = str(error) if isinstance(error, StoreClosed) else "the store has failed"
         logger.warning("refused: %s", error)
-        return problem(
-            503, "the engine is closed or has failed", "ingress", kind=type(error).__name__
-        )
+        return problem(503, text, "ingress", after, kind=type(error).__name__)
     logger.error("a request failed", exc_info=error)
     return problem(500, "internal error", "ingress")

@@ -1,0 +1,289 @@
+"""Reading every row of a store, and the rules between the databases.
+
+Theory of operation. Each database is read once, in key order, its checksums checked. What names an
+invocation and is keyed by something else is kept in memory, some hundred bytes a row. Then the
+invocations are taken one after the other: their other rows are found by their ids.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+from perdure._doctor._report import Finding, Severity
+from perdure._doctor._rows import NOWHERE_ELSE, Elsewhere, Rows, id_of, read_rows
+from perdure._doctor._rules import broken_rules, output_of
+from perdure._ids import InvocationId, format_id
+from perdure._runtime._layout import (
+    ID_BYTES,
+    Expiry,
+    Goes,
+    Record,
+    TimerKey,
+    target_digest,
+    u64,
+    unpack_group,
+    unpack_waiter,
+)
+from perdure._store import Db, Store
+from perdure.errors import StoreCorrupt
+
+_RESTORE = "restore it from a backup"
+_REPORT = (
+    "a defect of perdure, or the file was changed by something else: report it, with this report; "
+    "the invocation can be killed, or a backup restored"
+)
+
+_ORDER = (
+    # What keys of workflows there are must be known before their state is looked at.
+    *(Db.META, Db.SITES, Db.INVOCATIONS, Db.OUTPUTS, Db.READY, Db.PAUSED, Db.PENDING),
+    *(Db.AWAKEABLES, Db.SIGNALS, Db.JOURNAL, Db.TIMERS, Db.INBOX, Db.EXPIRY, Db.TARGETS),
+    *(Db.WAITERS, Db.PROMISES, Db.STATE),
+)
+_BY_ID = frozenset(
+    {Db.OUTPUTS, Db.READY, Db.PAUSED, Db.PENDING, Db.AWAKEABLES, Db.SIGNALS, Db.JOURNAL}
+)
+
+
+class Contents:
+    """Reads all of *store*, which nobody writes to meanwhile; *found* is told what is wrong.
+
+    Args:
+      reading: Told before each database its name, and after some rows None.
+
+    Attributes:
+      python_versions, logic_versions: How many unfinished invocations began under each.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        found: Callable[[Finding], None],
+        reading: Callable[[str | None], None],
+    ) -> None:
+        self._store = store
+        self._found = found
+        self._reading = reading
+        self._elsewhere: defaultdict[bytes, Elsewhere] = defaultdict(Elsewhere)
+        self._expiries: defaultdict[bytes, list[int]] = defaultdict(list)
+        self._workflows: set[str] = set()
+        self._last = b""  # the id or the group that the row before belonged to
+        self._place_in_line = 0
+        self.python_versions: dict[str, int] = {}
+        self.logic_versions: dict[str, int] = {}
+
+    def read(self) -> None:
+        """Read every database, then look at every invocation."""
+        look = {
+            Db.TIMERS: self._timer,
+            Db.INBOX: self._inbox,
+            Db.EXPIRY: self._expiry,
+            Db.TARGETS: self._target,
+            Db.WAITERS: self._waiter,
+            Db.PROMISES: self._promise,
+            Db.STATE: self._state,
+            **dict.fromkeys(_BY_ID, self._by_id),
+        }
+        for db in _ORDER:
+            self._reading(db.name.lower())
+            self._last = b""
+            for key, value in self._rows_of(db):
+                try:
+                    if db in look:
+                        look[db](key, value)
+                except StoreCorrupt:
+                    pass  # the row that it names has been told of, or will be
+                except (ValueError, IndexError, TypeError) as error:
+                    self._damaged(db, key, f"the row is none of perdure's: {error}")
+        self._reading("invocations")
+        for invocation_id, value in self._rows_of(Db.INVOCATIONS, told=True):
+            self._invocation(invocation_id, value)
+        for invocation_id in sorted(self._elsewhere.keys() | self._expiries.keys()):
+            with contextlib.suppress(StoreCorrupt):  # its record is damaged, which was told
+                if not self._is_known(invocation_id):
+                    self._broken(invocation_id, "has rows, but no record")
+
+    def _rows_of(self, db: Db, *, told: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """All rows in key order; those that are damaged are told of, unless that was done before.
+
+        A damaged page can lead back to an earlier one: the keys must rise.
+        """
+        start = b""
+        while True:
+            page, last = self._page(db, start, told)
+            for row in page:
+                yield row
+                self._reading(None)
+            if last is None:
+                return
+            if last < start:
+                self._damaged(db, last, "the keys are out of order")
+                return
+            start = last + b"\0"
+
+    def _page(
+        self, db: Db, start: bytes, told: bool
+    ) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
+        """The sound ones of the next rows, and the last key looked at; None: there are no more."""
+        try:
+            page = self._store.scan_committed(db, start)
+        except StoreCorrupt:
+            pass
+        else:
+            return page, page[-1][0] if page else None
+        sound: list[tuple[bytes, bytes]] = []
+        try:
+            keys = self._store.keys_committed(db, start, limit=64)
+        except StoreCorrupt as error:
+            self._damaged(db, start, f"from there on it can not be read: {error}")
+            return [], None
+        for key in keys:
+            try:
+                value = self._store.get(db, key, b"")
+                if value is None:
+                    raise StoreCorrupt("the row is not where its key belongs")
+            except StoreCorrupt as error:
+                if not told:
+                    self._damaged(db, key, str(error).rpartition(": ")[2])
+            else:
+                sound.append((key, value))
+        return sound, keys[-1]
+
+    def _damaged(self, db: Db, key: bytes, what: str) -> None:
+        place = f"database {db.name.lower()}, key {key.hex()}"
+        self._found(Finding(Severity.ERROR, what, place, _RESTORE))
+
+    def _broken(self, invocation_id: bytes, what: str, record: Record | None = None) -> None:
+        place = format_id(InvocationId(invocation_id))
+        if record is not None:
+            place += f" ({record.service}.{record.handler} {record.key!r})"
+        self._found(Finding(Severity.ERROR, what, place, _REPORT))
+
+    # -- row by row ---------------------------------------------------------------------------
+
+    def _is_known(self, invocation_id: bytes) -> bool:
+        return self._store.get(Db.INVOCATIONS, invocation_id, b"") is not None
+
+    def _by_id(self, key: bytes, _: bytes) -> None:
+        invocation_id = id_of(key)
+        if invocation_id != self._last:
+            self._last = invocation_id
+            if not self._is_known(invocation_id):
+                self._elsewhere[invocation_id]  # told of at the end, once
+
+    def _timer(self, key: bytes, value: bytes) -> None:
+        timer = TimerKey.unpack(key)
+        of = self._elsewhere[timer.invocation_id]
+        (of.backoff_timers if value else of.timers)[timer.operation] = timer.due_ms
+
+    def _inbox(self, key: bytes, value: bytes) -> None:
+        self._place_in_line = self._place_in_line + 1 if key[:-8] == self._last else 0
+        self._last = key[:-8]
+        self._elsewhere[value].in_line = self._place_in_line
+
+    def _expiry(self, key: bytes, value: bytes) -> None:
+        expiry = Expiry.unpack(key)
+        if expiry.what != Goes.PROMISES:
+            self._expiries[expiry.subject].append(expiry.what)
+        elif self._store.get(Db.WAITERS, b"e" + value, b"") != u64(expiry.due_ms):
+            self._loose(value, "has a row that says when its promises go, and no other of that")
+
+    def _target(self, _: bytes, value: bytes) -> None:
+        target, invocation_id = value[:-ID_BYTES], value[-ID_BYTES:]
+        if not self._is_known(invocation_id):
+            self._broken(invocation_id, "is named by a row of targets, but has no record")
+        service, rest = _split(target)
+        if not _split(rest)[1]:  # of a run; else it is of an idempotency key
+            self._workflows.add(service)
+
+    def _waiter(self, key: bytes, value: bytes) -> None:
+        what, rest = key[:1], key[1:]
+        if what == b"b":
+            invocation_id, index = unpack_waiter(rest)
+            self._elsewhere[invocation_id].backoffs[index] = int.from_bytes(value, "big")
+        elif what == b"o":
+            invocation_id, index = unpack_waiter(rest[ID_BYTES:])
+            self._elsewhere[invocation_id].waiters[index] = output_of(id_of(rest))
+        elif what == b"s":
+            name, index_bytes = _split(rest[ID_BYTES:])
+            waiters = self._elsewhere[id_of(rest)].waiters
+            waiters[int.from_bytes(index_bytes, "big")] = f"signal {name!r}"
+        elif what == b"e":
+            self._workflows.add(unpack_group(rest)[0])
+            due_ms = int.from_bytes(value, "big")
+            expiry = Expiry.of_promises(due_ms, rest)
+            if self._store.get(Db.EXPIRY, b"", expiry.pack()) is None:
+                self._loose(rest, "has promises, and no row by which they go")
+        elif what == b"p":
+            group = _group_of(rest)
+            name, suffix = _split(rest[len(group) :])
+            invocation_id, index = unpack_waiter(suffix)
+            self._elsewhere[invocation_id].waiters[index] = f"promise {name!r}"
+            if self._store.get(Db.PROMISES, group, name.encode()) is not None:
+                self._loose(group, f"has a waiter of the promise {name!r}, which is completed")
+        else:
+            raise ValueError(f"a waiter of the unknown kind {what!r}")
+
+    def _promise(self, key: bytes, _: bytes) -> None:
+        group = _group_of(key)
+        self._workflows.add(unpack_group(group)[0])
+        self._key(group)
+
+    def _state(self, key: bytes, _: bytes) -> None:
+        group = _group_of(key)
+        if unpack_group(group)[0] in self._workflows:
+            self._key(group)
+
+    def _key(self, group: bytes) -> None:
+        """There is state or a promise of this key of a workflow."""
+        if group == self._last:
+            return
+        self._last = group
+        if (
+            self._store.get(Db.TARGETS, target_digest(group), b"") is None
+            and self._store.get(Db.WAITERS, b"e" + group, b"") is None
+        ):
+            self._loose(group, "has state or promises, but no run, and no row by which they go")
+
+    def _loose(self, group: bytes, what: str) -> None:
+        service, key = unpack_group(group)
+        self._found(Finding(Severity.ERROR, what, f"{service} {key!r}", _REPORT))
+
+    # -- invocation by invocation -----------------------------------------------------------------
+
+    def _invocation(self, invocation_id: bytes, value: bytes) -> None:
+        elsewhere = self._elsewhere.pop(invocation_id, NOWHERE_ELSE)
+        expiries = self._expiries.pop(invocation_id, [])
+        try:
+            record = Record.unpack(value)
+            rows = read_rows(self._store, invocation_id, record, elsewhere, expiries)
+        except StoreCorrupt as error:
+            self._broken(invocation_id, f"can not be read: {error}")
+            return
+        except (ValueError, TypeError, IndexError) as error:
+            self._damaged(Db.INVOCATIONS, invocation_id, f"the row is none of perdure's: {error}")
+            return
+        for rule in broken_rules(rows):
+            self._broken(invocation_id, rule, record)
+        self._count_versions(rows)
+
+    def _count_versions(self, rows: Rows) -> None:
+        if rows.start is not None and rows.output is None:
+            for counts, version in (
+                (self.python_versions, rows.start.name),
+                (self.logic_versions, str(rows.start.ref)),
+            ):
+                counts[version] = counts.get(version, 0) + 1
+
+
+def _split(raw: bytes) -> tuple[str, bytes]:
+    """The text that *raw* begins with, and the rest."""
+    end = 2 + int.from_bytes(raw[:2], "big")
+    return raw[2:end].decode(), raw[end:]
+
+
+def _group_of(key: bytes) -> bytes:
+    """The service and the key that a key begins with."""
+    end = 2 + int.from_bytes(key[:2], "big")
+    return key[: end + 2 + int.from_bytes(key[end : end + 2], "big")]
