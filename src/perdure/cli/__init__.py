@@ -17,11 +17,11 @@ def main() -> None:
     try:
         from perdure.cli._main import run
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRA:
             raise
         print(
-            f"perdure: the command needs {error.name}: pip install 'perdure[server]'",
-            file=sys.stderr,
+            f"perdure: the command needs {missing}: pip install 'perdure[server]'", file=sys.stderr
         )
         sys.exit(1)
     sys.exit(run(sys.argv[1:]))

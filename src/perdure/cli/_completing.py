@@ -43,7 +43,9 @@ def add_to(app: typer.Typer) -> None:
                         each.status,
                         to_json(each.value)
                         if each.status == "resolved"
-                        else "" if each.failure is None else each.failure.message,
+                        else ""
+                        if each.failure is None
+                        else each.failure.message,
                         " ".join(each.waiters),
                     )
                     for each in found
@@ -90,6 +92,4 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _done(where: Where, what: str, status: str) -> None:
-    where.out.result(
-        {"id": what, "status": status}, lambda: Text(f"{one_line(what)} is {status}")
-    )
+    where.out.result({"id": what, "status": status}, lambda: Text(f"{one_line(what)} is {status}"))

@@ -10,6 +10,7 @@ from perdure.errors import (
     InvalidInput,
     NotFound,
     PerdureError,
+    StoreBroken,
     StoreError,
     TerminalError,
     Unavailable,
@@ -84,7 +85,7 @@ def failure_of(error: Exception) -> Failure | None:
         elif isinstance(error, InvalidInput):
             exit_code = Exit.USAGE
         return Failure(exit_code, kind, error.message, _hint(error), error.code, error.metadata)
-    if isinstance(error, (Unavailable, StoreError)):
+    if isinstance(error, (Unavailable, StoreError)) and not isinstance(error, StoreBroken):
         return Failure(Exit.UNREACHABLE, kind, str(error))
     if isinstance(error, PerdureError):
         return Failure(Exit.FAILED, kind, str(error))

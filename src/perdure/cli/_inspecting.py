@@ -17,7 +17,7 @@ from perdure.cli._failures import usage
 from perdure.cli._filters import ByAge, ByHandler, ByKey, ByService, ByStatus, filter_of
 from perdure.cli._output import facts, lines, one_line, plain, table, to_json
 from perdure.cli._times import age, moment
-from perdure.cli._values import json_of, keyed_of
+from perdure.cli._values import json_of, keyed_of, read_bytes
 from perdure.cli._where import Reader, Where
 
 # Any, in this module: what stores hold.
@@ -70,19 +70,21 @@ def _add_ps(app: typer.Typer) -> None:
                 ],
                 "cursor": more,
             },
-            lambda: _listing(items, waits, more),
+            lambda: _listing(items, waits),
         )
+        if more is not None:
+            where.out.note(f"there are more: --cursor {more}")
+        elif not items:
+            where.out.note("there are none")
 
 
 async def _list(
     reader: Reader, wanted: InvocationFilter | None, limit: int, cursor: str | None
 ) -> tuple[list[InvocationSummary], str | None]:
-    """Up to *limit* of those wanted, and where to go on; pages may be short although there are more."""
+    """Up to *limit* of those wanted, and where to go on; a short page is not the end."""
     items: list[InvocationSummary] = []
     while True:
-        page = await reader.invocations(
-            wanted, limit=min(limit - len(items), 1_000), cursor=cursor
-        )
+        page = await reader.invocations(wanted, limit=min(limit - len(items), 1_000), cursor=cursor)
         items += page.items
         cursor = page.cursor
         if cursor is None or len(items) == limit:
@@ -100,17 +102,17 @@ async def _waiting(reader: Reader, items: Iterable[InvocationSummary]) -> dict[s
                 description = await reader.describe(invocation_id, journal_limit=0)
             except NotFound:  # it has gone since it was listed
                 return
-        found[invocation_id] = [each.text for each in description.waiting_on]
+        # A timer is the end of waiting for something, which people rather want to read.
+        waits = sorted(description.waiting_on, key=lambda each: each.kind == "timer")
+        found[invocation_id] = [each.text for each in waits]
 
     await asyncio.gather(*(look(each.id) for each in items if each.status != Status.COMPLETED))
     return found
 
 
-def _listing(
-    items: list[InvocationSummary], waits: dict[str, list[str]], cursor: str | None
-) -> RenderableType:
-    if not items and cursor is None:
-        return Text("there are none", style="dim")
+def _listing(items: list[InvocationSummary], waits: dict[str, list[str]]) -> RenderableType:
+    if not items:
+        return lines()
     rows = [
         (
             each.id,
@@ -122,9 +124,8 @@ def _listing(
         )
         for each in items
     ]
-    more = None if cursor is None else Text(f"there are more: --cursor {cursor}", style="dim")
     columns = ("ID", "INVOCATION", "STATUS", "AGE", "ATTEMPT", "WAITING FOR / LAST FAILURE")
-    return lines(table(columns, rows), more)
+    return table(columns, rows)
 
 
 def _latest(item: InvocationSummary, waits: list[str]) -> Text:
@@ -269,13 +270,16 @@ def _add_sql(app: typer.Typer) -> None:
         ],
     ) -> None:
         """Query invocations, journals, promises and state with SQL."""
+        text = read_bytes(query).decode()
         async with where.client() as client:
-            rows = await client.query(query)
+            rows = await client.query(text)
         where.out.result({"rows": rows}, lambda: _rows(rows))
+        if not rows:
+            where.out.note("no rows")
 
 
 def _rows(rows: list[dict[str, Any]]) -> RenderableType:
     if not rows:
-        return Text("no rows", style="dim")
+        return lines()
     cells = [["" if each is None else str(each) for each in row.values()] for row in rows]
     return table(list(rows[0]), cells)

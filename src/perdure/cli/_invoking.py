@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -47,19 +46,19 @@ def _argument(given: str | None, raw: bool) -> Any:
 
 
 @contextlib.contextmanager
-def _told_that_it_goes_on() -> Iterator[None]:
+def _told_that_it_goes_on(where: Where) -> Iterator[None]:
     """Ctrl-C ends the waiting only, which people should know."""
     try:
         yield
     except asyncio.CancelledError:
-        print("perdure: stopped waiting; the invocation goes on", file=sys.stderr)
+        where.out.note("stopped waiting; the invocation goes on")
         raise
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to *app*."""
 
-    @command(app, "perdure call Order/o-1/run '{\"item\": \"a book\"}'")
+    @command(app, 'perdure call Order/o-1/run \'{"item": "a book"}\'')
     async def call(
         where: Where,
         handler: Handler,
@@ -73,7 +72,7 @@ def add_to(app: typer.Typer) -> None:
         target = target_of(handler, key)
         value, headers = _argument(argument, raw), headers_of(header or [])
         async with where.client(ingress=True) as client:
-            with _told_that_it_goes_on():
+            with _told_that_it_goes_on(where):
                 result = await client.call(
                     target.handler,
                     value,
@@ -83,7 +82,7 @@ def add_to(app: typer.Typer) -> None:
                 )
         where.out.value(result)
 
-    @command(app, "perdure send Order/o-1/run '{\"item\": \"a book\"}' --delay 10m")
+    @command(app, 'perdure send Order/o-1/run \'{"item": "a book"}\' --delay 10m')
     async def send(
         where: Where,
         handler: Handler,
@@ -123,11 +122,11 @@ def add_to(app: typer.Typer) -> None:
         ] = False,
     ) -> None:
         """Wait for the result of an invocation and print it."""
-        async with where.reader(ingress=True) as reader:
-            if now or where.data is not None:  # in a directory that is only read, nothing goes on
+        if now or where.data is not None:  # in a directory that is only read, nothing goes on
+            async with where.reader(ingress=True) as reader:
                 result = await reader.output(invocation_id)
-            else:
-                with _told_that_it_goes_on():
-                    async with where.client(ingress=True) as client:
-                        result = await client.attach(invocation_id)
+        else:
+            async with where.client(ingress=True) as client:
+                with _told_that_it_goes_on(where):
+                    result = await client.attach(invocation_id)
         where.out.value(result)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import platform
 import sys
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import RenderableType
@@ -17,8 +18,11 @@ from rich.text import Text
 from perdure import CheckReport
 from perdure.cli._commands import Json, command, register
 from perdure.cli._failures import Exit, usage
-from perdure.cli._output import Output, facts, lines, plain, table
+from perdure.cli._output import Output, facts, lines, plain
 from perdure.cli._where import Where
+
+if TYPE_CHECKING:
+    from perdure._doctor import DoctorReport
 
 Deep = Annotated[
     bool, typer.Option("--deep", help="Read every row, and hold the rules between them true.")
@@ -72,3 +76,84 @@ async def _check_directory(where: Where, directory: Path, deep: bool) -> None:
     )
     if not report.ok:
         raise typer.Exit(Exit.FAILED)
+
+
+def _findings(report: DoctorReport) -> dict[str, object]:
+    return {
+        "findings": [dataclasses.asdict(each) for each in report.findings],
+        "facts": report.facts,
+    }
+
+
+def _doctored(report: DoctorReport) -> RenderableType:
+    verdict = Text("ok", style="green") if report.ok else Text("not ok", style="bold red")
+    shown = facts(
+        [("directory", report.path), ("verdict", verdict)]
+        + [(name.replace("_", " "), _fact(value)) for name, value in report.facts.items()]
+    )
+    found = [
+        Text(
+            f"\n{each.severity}: {plain(each.place)}\n  {plain(each.what)}\n  {plain(each.remedy)}"
+        )
+        for each in report.findings
+    ]
+    note = None if report.deep else Text("\nnot every row was read: --deep does that", style="dim")
+    return lines(shown, *found, note)
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {number:,}" for name, number in value.items()) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _add_backup(app: typer.Typer) -> None:
+    @command(app, "perdure backup ./backup-1", reads=True)
+    async def backup(
+        where: Where,
+        target: Annotated[
+            Path, typer.Argument(metavar="TARGET", help="A new directory.", show_default=False)
+        ],
+    ) -> None:
+        """Copy all that is kept, as it is at one moment, to a new directory."""
+        with where.out.progress("backup") as tell:
+            async with where.reader() as reader:
+                await reader.backup(target, progress=tell)
+        size = (target / "data.mdb").stat().st_size
+        where.out.result(
+            {"path": str(target), "bytes": size},
+            lambda: Text(f"{plain(target)} has {size:,} bytes"),
+        )
+
+
+def _add_restore(app: typer.Typer) -> None:
+    def restore(
+        source: Annotated[
+            Path, typer.Argument(metavar="BACKUP", help="The directory of a backup, or its file.")
+        ],
+        target: Annotated[Path, typer.Argument(metavar="DIR", help="A new data directory.")],
+        as_json: Json = False,
+    ) -> None:
+        """Make a data directory of a backup, once every row of it was found sound."""
+        from perdure._restoring import restore as restore_backup
+
+        out = Output(as_json)
+        with out.progress("restore") as tell:
+            restore_backup(source, target, progress=tell)
+        out.result({"path": str(target)}, lambda: Text(f"an engine can open {plain(target)}"))
+
+    register(app, "perdure restore ./backup-1 ./data", "restore")(restore)
+
+
+def _add_version(app: typer.Typer) -> None:
+    def version(as_json: Json = False) -> None:
+        """Print the versions of perdure and of what it runs on."""
+        found = {
+            "perdure": installed("perdure"),
+            "python": platform.python_version(),
+            "lmdb": installed("lmdb"),
+            "platform": sys.platform,
+        }
+        Output(as_json).result(found, lambda: facts(found.items()))
+
+    register(app, "perdure version --json", "version")(version)

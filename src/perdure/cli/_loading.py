@@ -7,10 +7,11 @@ import importlib
 import inspect
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any, Final
 
 from perdure.cli._failures import CommandError, Exit, usage
@@ -21,7 +22,12 @@ from perdure.service import Service, VirtualObject, Workflow
 _KINDS: Final = (Service, VirtualObject, Workflow)
 _DEFAULT_NAME: Final = "services"
 _FRAMES_SHOWN: Final = 3
-_OWN: Final = str(Path(__file__).resolve().parents[1]) + os.sep
+_OTHERS: Final = (
+    "<frozen ",
+    str(Path(__file__).resolve().parents[1]) + os.sep,
+    *(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib")),
+)
+"""How the names of files begin that are not the user's."""
 
 
 def load_services(target: str) -> list[Any]:
@@ -157,18 +163,11 @@ def _shown(value: Any) -> str:
 
 def _failed(what: str, error: BaseException) -> CommandError:
     """What the user's code raised, with the last lines of it that led there."""
-    frames = [frame for frame in _frames(error.__traceback__) if _is_theirs(frame.filename)]
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [each for each in frames if not each.filename.startswith(_OTHERS)]
     told = [
-        *traceback.format_list(frames[-_FRAMES_SHOWN:]),
+        *traceback.format_list((theirs or frames)[-_FRAMES_SHOWN:]),
         *traceback.format_exception_only(error),
     ]
     text = "".join(told).rstrip()
     return CommandError(f"{what}:\n{text}", exit_code=Exit.FAILED, kind=type(error).__name__)
-
-
-def _frames(trace: TracebackType | None) -> Iterable[traceback.FrameSummary]:
-    return traceback.extract_tb(trace)
-
-
-def _is_theirs(filename: str) -> bool:
-    return not filename.startswith(("<frozen", _OWN)) and "importlib" not in filename

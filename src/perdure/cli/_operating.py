@@ -1,4 +1,4 @@
-"""``cancel``, ``kill``, ``pause``, ``resume``, ``purge``, ``restart``: one, or all that are meant."""
+"""``cancel``, ``kill``, ``pause``, ``resume``, ``purge``, ``restart``: of one, or by filter."""
 
 from __future__ import annotations
 

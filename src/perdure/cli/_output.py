@@ -65,20 +65,30 @@ def _hook(value: Any) -> Any:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console on one of the two, as it is now."""
+    """A console on one of the two, as it is now; rich heeds ``NO_COLOR``."""
     file = sys.stderr if stderr else sys.stdout
     terminal = file.isatty() and os.environ.get("TERM") != "dumb"
     return Console(
         file=file,
         force_terminal=terminal,
-        # Set to anything but an empty text, it means none: https://no-color.org
-        no_color=True if os.environ.get("NO_COLOR") else None,
         width=None if terminal else _WHOLE,
         highlight=False,
         markup=False,
         emoji=False,
         soft_wrap=not terminal,
     )
+
+
+class PipeClosed(Exception):
+    """Who read stdout has left. Not an OSError, of which typer would make an exit code."""
+
+
+@contextlib.contextmanager
+def _pipe() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise PipeClosed from error
 
 
 class Output:
@@ -94,7 +104,8 @@ class Output:
     def result(self, value: Any, shown: Callable[[], RenderableType]) -> None:
         """The result of the command: *value* for programs, what *shown* makes for people."""
         if self.as_json:
-            print(to_json(value, indent=sys.stdout.isatty()))
+            with _pipe():
+                print(to_json(value, indent=sys.stdout.isatty()))
         else:
             self.show(shown())
 
@@ -104,8 +115,9 @@ class Output:
             if sys.stdout.isatty():
                 self.show(Text(plain(value.decode("utf-8", "backslashreplace"))))
             else:
-                sys.stdout.flush()
-                sys.stdout.buffer.write(value)
+                with _pipe():
+                    sys.stdout.flush()
+                    sys.stdout.buffer.write(value)
         else:
             self.result(value, lambda: Text(plain(to_json(value, indent=True))))
 
@@ -114,8 +126,14 @@ class Output:
         on = console()
         with on.capture() as capture:
             on.print(renderable)
-        for line in capture.get().splitlines():
-            print(line.rstrip())
+        with _pipe():
+            for line in capture.get().splitlines():
+                print(line.rstrip())
+
+    def note(self, text: str) -> None:
+        """A remark for people, beside the result; none under ``--json``."""
+        if not self.as_json:
+            console(stderr=True).print(Text(plain(text), style="dim"), soft_wrap=True)
 
     @contextlib.contextmanager
     def progress(self, what: str) -> Iterator[Tell]:
@@ -159,12 +177,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Text | str]]) -> Table
     """A table; its last column is the one that is cut where the terminal is narrow."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for place, name in enumerate(columns, start=1):
-        made.add_column(
-            name, no_wrap=True, overflow="ellipsis", min_width=None if place == len(columns) else 1
-        )
+        # rich makes narrower first what may be wrapped; the cells of it are cut all the same.
+        made.add_column(_cell(name), no_wrap=place < len(columns))
     for row in rows:
-        made.add_row(*(each if isinstance(each, Text) else Text(one_line(each)) for each in row))
+        made.add_row(*(_cell(each) for each in row))
     return made
+
+
+def _cell(given: Text | str) -> Text:
+    text = given if isinstance(given, Text) else Text(one_line(given))
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> Table:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from watchfiles import PythonFilter, watch
+from watchfiles import Change, PythonFilter, watch
 
 from perdure.cli._failures import Exit
 
@@ -56,6 +56,8 @@ def serve_and_reload(arguments: list[str], folder: Path) -> int:
                 is_first = False
                 _say(f"{_names(changed, folder)} changed: starting anew")
                 served.stop()
+                if stop.is_set():
+                    return Exit.OK
                 served.start()
                 told = False
             elif code is not None and is_first and code in (Exit.USAGE, Exit.UNREACHABLE):
@@ -63,7 +65,9 @@ def serve_and_reload(arguments: list[str], folder: Path) -> int:
             elif code is not None and not told:
                 _say("the server has ended: it starts again when a file changes")
                 told = True
-        return served.stop()
+        code = served.stop()
+        # Told before it could listen to signals, it has ended as it should all the same.
+        return Exit.OK if code == -signal.SIGTERM else code
 
 
 class _Served:
@@ -117,7 +121,7 @@ def _signals_go_to(served: _Served) -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _names(changed: set[tuple[object, str]], folder: Path) -> str:
+def _names(changed: set[tuple[Change, str]], folder: Path) -> str:
     names = sorted({os.path.relpath(path, folder) for _, path in changed})
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 

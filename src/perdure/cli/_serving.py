@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import enum
+import functools
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,9 +91,7 @@ def add_to(app: typer.Typer) -> None:
         log_format: Annotated[
             LogFormatChoice, typer.Option("--log-format", help="Of the log on stderr.")
         ] = LogFormatChoice.TEXT,
-        access_log: Annotated[
-            bool, typer.Option("--access-log", help="Log each request.")
-        ] = False,
+        access_log: Annotated[bool, typer.Option("--access-log", help="Log each request.")] = False,
         reload: Annotated[
             bool, typer.Option("--reload", help="Start anew when a .py file here changes.")
         ] = False,
@@ -102,6 +102,7 @@ def add_to(app: typer.Typer) -> None:
 
             arguments = [each for each in sys.argv[1:] if each != "--reload"]
             raise typer.Exit(serve_and_reload(arguments, Path.cwd()))
+        from perdure.engine import Engine
         from perdure.http._logs import log_to_stderr
 
         log_to_stderr(log_format.value)
@@ -116,8 +117,12 @@ def add_to(app: typer.Typer) -> None:
                 "limits": _limits(limit or []),
                 "access_log": access_log,
             }
-            started = _Started(data, durability, quiet=log_format is LogFormatChoice.JSON)
-            _serve(_engine(target, data, durability), started, options)
+            engine = Engine(data, load_services(target), durability=durability.value)
+            quiet = log_format is LogFormatChoice.JSON
+            started = (
+                None if quiet else functools.partial(_tell, engine, data=data, options=options)
+            )
+            _serve(engine, started, options)
         except Exception as error:
             failure = failure_of(error)
             if failure is None or log_format is LogFormatChoice.TEXT:
@@ -128,13 +133,10 @@ def add_to(app: typer.Typer) -> None:
     register(app, "perdure serve shop:services --data ./data", "serve")(serve)
 
 
-def _engine(target: str, data: Path, durability: DurabilityChoice) -> Engine:
-    from perdure.engine import Engine
-
-    return Engine(data, load_services(target), durability=durability.value)
-
-
-def _serve(engine: Engine, started: _Started, options: dict[str, Any]) -> None:
+def _serve(
+    engine: Engine, started: Callable[[Server], None] | None, options: dict[str, Any]
+) -> None:
+    """Serve until a signal comes."""
     from perdure.http._listening import CanNotServe
     from perdure.http._server import loop_factory, serve
 
@@ -145,30 +147,21 @@ def _serve(engine: Engine, started: _Started, options: dict[str, Any]) -> None:
         raise usage(str(error)) from error
 
 
-class _Started:
-    """Tells people that the server is there."""
+def _tell(engine: Engine, server: Server, data: Path, options: dict[str, Any]) -> None:
+    """Tell people that the server is there, and where."""
+    from perdure.http._listening import address_of
 
-    def __init__(self, data: Path, durability: DurabilityChoice, *, quiet: bool) -> None:
-        self._data = data
-        self._durability = durability
-        self._quiet = quiet
-
-    def __call__(self, engine: Engine, server: Server) -> None:
-        if self._quiet:
-            return
-        names = sorted(engine._services)
-        place = os.path.abspath(self._data)
-        if self._durability is DurabilityChoice.MEMORY:
-            place = "in memory: nothing is kept"
-        told = (
-            f"perdure serves {', '.join(names)}",
-            f"  ingress     {server.url}",
-            f"  admin       {server.admin_url}",
-            f"  data        {place}",
-            f"  durability  {self._durability}",
-            "Ctrl-C stops it; what was accepted goes on at the next start.",
-        )
-        print(*map(plain, told), sep="\n", flush=True)
+    durability = engine._durability
+    where = "in memory: nothing is kept" if durability == "memory" else os.path.abspath(data)
+    told = (
+        f"perdure serves {', '.join(sorted(engine._services))}",
+        f"  ingress     http://{address_of(options['host'], server.port)}",
+        f"  admin       http://{address_of(options['admin_host'], server.admin_port)}",
+        f"  data        {where}",
+        f"  durability  {durability}",
+        "Ctrl-C stops it; what was accepted goes on at the next start.",
+    )
+    print(*map(plain, told), sep="\n", flush=True)
 
 
 def _tokens(file: Path | None, variable: str) -> Tokens | None:
@@ -185,13 +178,17 @@ def _tokens(file: Path | None, variable: str) -> Tokens | None:
 def _limits(given: list[str]) -> Limits:
     from perdure.http._limits import Limits
 
-    kinds = {each.name: float if each.type == "float" else int for each in dataclasses.fields(Limits)}
+    kinds = {
+        each.name: float if each.type == "float" else int for each in dataclasses.fields(Limits)
+    }
     values: dict[str, Any] = {}
     for each in given:
         name, _, number = each.partition("=")
         name = name.replace("-", "_")
         if name not in kinds:
-            raise usage(f"--limit {each}: there is no limit {name!r}", f"there are {', '.join(kinds)}")
+            raise usage(
+                f"--limit {each}: there is no limit {name!r}", f"there are {', '.join(kinds)}"
+            )
         try:
             values[name] = kinds[name](number)
         except ValueError:

@@ -10,7 +10,7 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 def span(length: timedelta) -> str:
     """A length of time by its two greatest units: ``2h 5m``."""
     left = max(0, int(length.total_seconds()))
-    parts = []
+    parts: list[str] = []
     for seconds, unit in _UNITS:
         count, left = divmod(left, seconds)
         if count or parts:

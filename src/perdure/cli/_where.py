@@ -83,7 +83,7 @@ async def _reach(url: str) -> None:
         async with asyncio.timeout(_REACHED_S):
             _, writer = await asyncio.open_connection(parts.hostname, port)
     except OSError as error:  # a TimeoutError too
-        why = error.strerror or "no answer" if error.errno else "no answer"
+        why = os.strerror(error.errno) if error.errno else "no answer"
         raise CommandError(
             f"there is no server at {url} ({why})",
             exit_code=Exit.UNREACHABLE,
@@ -101,9 +101,7 @@ def _token(file: Path | None, variable: str) -> str | None:
     if file is None:
         given = os.environ.get(variable, "").split(",")
     else:
-        given = [
-            line for line in file.read_text("utf-8").splitlines() if not line.startswith("#")
-        ]
+        given = [line for line in file.read_text("utf-8").splitlines() if not line.startswith("#")]
     tokens = [each.strip() for each in given if each.strip()]
     if file is not None and not tokens:
         raise usage(f"{file}: there is no token in it")
