@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -137,6 +138,15 @@ def test_the_limits_page_states_the_limits_of_the_code() -> None:
     for name, value in vars(_limits).items():
         if name.endswith("_MAX"):
             assert f"{value:,}" in page, f"{name} = {value:,} is not on the page of limits"
+
+
+def test_the_limits_page_states_the_limits_of_a_server() -> None:
+    from perdure.http import Limits
+
+    page = (ROOT / "docs" / "reference" / "limits.md").read_text("utf-8")
+    for each in dataclasses.fields(Limits):
+        stated = f"{each.default:,g}" if isinstance(each.default, float) else f"{each.default:,}"
+        assert f"| `{each.name}` | {stated}" in page, f"{each.name} = {stated} is not on the page"
 
 
 def test_the_errors_page_names_every_public_error() -> None:

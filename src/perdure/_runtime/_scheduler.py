@@ -103,11 +103,11 @@ class Scheduler:
         self._starting: dict[bytes, Instance] = {}  # by target, rows not written yet
         self._room = asyncio.Event()
         self._room.set()
-        self._quiet = asyncio.Event()
+        self._quiet, self.failed = asyncio.Event(), asyncio.Event()
 
     @property
     def failure(self) -> PerdureError | None:
-        """Why nothing is accepted any more."""
+        """Why nothing is accepted any more; ``failed`` is set then."""
         return self.gate.failure
 
     # -- life -------------------------------------------------------------------------------
@@ -221,8 +221,8 @@ class Scheduler:
             step.cancel()
         self.running.clear()
         self._fail_waiting(failure)
-        self._room.set()
-        self._quiet.set()
+        for event in (self._room, self._quiet, self.failed):
+            event.set()
 
     def _fail_waiting(self, failure: PerdureError) -> None:
         self.gate.fail(failure)

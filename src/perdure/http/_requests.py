@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 from perdure.http._replies import Reply
+from perdure.http._traffic import Waiting
 
 T = TypeVar("T")
 
@@ -95,16 +96,17 @@ class Request(NamedTuple):
         """
         waited: asyncio.Future[T] = asyncio.ensure_future(answer)
         try:
-            done, _ = await asyncio.wait({waited}, timeout=PATIENCE_S)
-            if not done:
-                gone = asyncio.ensure_future(self._disconnected())
-                either: set[asyncio.Future[Any]] = {waited, gone}
-                try:
-                    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    gone.cancel()
-                if not waited.done():
-                    raise ClientGone
+            with Waiting(self.scope):
+                done, _ = await asyncio.wait({waited}, timeout=PATIENCE_S)
+                if not done:
+                    gone = asyncio.ensure_future(self._disconnected())
+                    either: set[asyncio.Future[Any]] = {waited, gone}
+                    try:
+                        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                    finally:
+                        gone.cancel()
+                    if not waited.done():
+                        raise ClientGone
             return waited.result()
         finally:
             waited.cancel()
