@@ -226,10 +226,16 @@ class Server:
             each.close()
 
 
-async def serve(engine: Engine, **options: Unpack[Options]) -> None:
+async def serve(
+    engine: Engine,
+    *,
+    started: Callable[[Server], None] | None = None,
+    **options: Unpack[Options],
+) -> None:
     """Open *engine*, serve it as :class:`Server` does until SIGTERM or SIGINT, and close it.
 
     A second signal ends the process at once, as a crash would: nothing acknowledged is lost.
+    *started* is called once both apps listen.
 
     Raises:
       CanNotServe: Before anything was opened.
@@ -239,6 +245,8 @@ async def serve(engine: Engine, **options: Unpack[Options]) -> None:
     try:
         with _signals() as stop:
             async with engine, server:
+                if started is not None:
+                    started(server)
                 failure = await _until_stop_or_failure(engine, stop)
             if failure is not None:
                 raise failure
@@ -299,7 +307,7 @@ def run(
     """
     log_to_stderr(log_format, log_level)
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serve(engine, **options))
     except CanNotServe as error:
         logger.critical("%s", error)
@@ -312,7 +320,7 @@ def run(
     return 0
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
     except ImportError:  # not made for this machine
