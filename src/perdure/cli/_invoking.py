@@ -57,7 +57,12 @@ def _told_that_it_goes_on(where: Where) -> Iterator[None]:
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to *app*."""
+    _add_call(app)
+    _add_send(app)
+    _add_attach(app)
 
+
+def _add_call(app: typer.Typer) -> None:
     @command(app, 'perdure call Order/o-1/run \'{"item": "a book"}\'')
     async def call(
         where: Where,
@@ -82,6 +87,8 @@ def add_to(app: typer.Typer) -> None:
                 )
         where.out.value(result)
 
+
+def _add_send(app: typer.Typer) -> None:
     @command(app, 'perdure send Order/o-1/run \'{"item": "a book"}\' --delay 10m')
     async def send(
         where: Where,
@@ -113,6 +120,8 @@ def add_to(app: typer.Typer) -> None:
             lambda: facts([("id", sent.id), ("accepted", sent.accepted.value)]),
         )
 
+
+def _add_attach(app: typer.Typer) -> None:
     @command(app, "perdure attach inv_…", reads=True)
     async def attach(
         where: Where,

@@ -46,10 +46,10 @@ class Where:
         Raises:
           CommandError: Nothing listens there.
         """
-        import perdure
+        from perdure.client import connect
 
         await _reach(self.url if ingress else self.admin_url)
-        async with perdure.connect(
+        async with connect(
             self.url,
             admin_url=self.admin_url,
             token=_token(self.token_file, "PERDURE_TOKEN"),
