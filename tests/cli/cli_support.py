@@ -80,8 +80,11 @@ services = [Greeter(), Counter(), Order()]
 '''
 
 SECONDS_MAX = 30
+# In its debug mode asyncio complains on stderr of what takes long, as starting does.
 _ENVIRONMENT = {
-    name: value for name, value in os.environ.items() if not name.startswith("PERDURE_")
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("PERDURE_", "PYTHONASYNCIODEBUG"))
 } | {"PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src")}
 
 
