@@ -121,6 +121,8 @@ cdef int raise_for_code(int code, str what) except -1:
         raise MemoryError(what)
     if code == ERR_CLOSED:
         raise StoreClosed(f"{what}: the store is closed")
+    if code == ERR_SNAPSHOT_ENDED:
+        raise StoreError(f"{what}: the snapshot has ended, for the file was mapped anew")
     if code == ERR_COPY_STOPPED:
         raise StoreClosed(f"{what}: the copy was stopped before it was whole")
     if code == ERR_COPYING:

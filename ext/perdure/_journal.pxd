@@ -199,6 +199,7 @@ cdef enum:
     ERR_CLOSED = -1001
     ERR_FAILED = -1002
     ERR_FILE_SHORT = -1003
+    ERR_SNAPSHOT_ENDED = -1006
     ERR_COPYING = -1004
     ERR_COPY_STOPPED = -1005
     ERR_TRUNCATED = -1010
@@ -292,6 +293,11 @@ cdef struct ScanRange:
     bint keys_only
     bint reverse
 
+cdef struct SnapshotState:
+    MDB_txn* txn                      # NULL once it has ended; guarded by read_lock
+    int ended                         # why
+    SnapshotState* next
+
 cdef struct Core:
     MDB_env* env                      # NULL once closed; guarded by read_lock
     MDB_dbi dbis[DATABASES_MAX]
@@ -325,6 +331,7 @@ cdef struct Core:
     bint has_locks
     pthread_mutex_t read_lock         # held from renew to reset, and while the map grows
     MDB_txn* read_txn
+    SnapshotState* snapshots          # those that have not ended; guarded by read_lock
     pthread_cond_t copied             # a copy has ended; under read_lock, as what follows
     int copy_fd                       # where a copy goes to; -1: none is being made
     bint copy_stopped
@@ -370,10 +377,15 @@ cdef int core_refresh_size(Core* core, uint64_t* size) noexcept nogil
 cdef void core_close(Core* core, int how) noexcept nogil
 cdef void core_free(Core* core) noexcept nogil
 
+cdef int read_begin(Core* core, SnapshotState* snapshot, MDB_txn** txn) noexcept nogil
+cdef void read_end(Core* core, SnapshotState* snapshot) noexcept nogil
+cdef int core_scan(
+    Core* core, SnapshotState* snapshot, int db, const ScanRange* span, Buffer* out
+) noexcept nogil
+cdef int snapshot_begin(Core* core, SnapshotState* snapshot) noexcept nogil
+cdef void snapshot_end(Core* core, SnapshotState* snapshot) noexcept nogil
+cdef void end_snapshots(Core* core, int why) noexcept nogil
 cdef int core_copy(Core* core, int fd) noexcept nogil
 cdef void core_stop_copy(Core* core) noexcept nogil
 cdef void wait_for_copy(Core* core) noexcept nogil
 
-cdef int read_begin(Core* core) noexcept nogil
-cdef void read_end(Core* core) noexcept nogil
-cdef int core_scan(Core* core, int db, const ScanRange* span, Buffer* out) noexcept nogil

@@ -2,9 +2,10 @@
 
 
 cdef class Queries:
-    """The reading half of :class:`Environment`; it is not made by itself."""
+    """What :class:`Environment` and :class:`Snapshot` share; it is not made by itself."""
 
     cdef Core* core
+    cdef SnapshotState* snapshot          # NULL: each read sees what is committed by then
     cdef readonly str path
     cdef tuple names
     cdef object identity
@@ -55,6 +56,7 @@ cdef class Queries:
           StoreCorrupt: The bytes on the disk do not match their checksum.
         """
         cdef Core* core = self._live()
+        cdef MDB_txn* txn = NULL
         cdef MDB_val stored_key, stored
         cdef Buffer copy
         cdef int code
@@ -63,15 +65,15 @@ cdef class Queries:
         stored_key.mv_data = <void*><const char*>key
         stored_key.mv_size = <size_t>len(key)
         # The GIL is kept: a read is short, and whoever holds the lock needs no GIL to let it go.
-        code = read_begin(core)
+        code = read_begin(core, self.snapshot, &txn)
         if code == 0:
-            code = api.get(core.read_txn, core.dbis[db], &stored_key, &stored)
+            code = api.get(txn, core.dbis[db], &stored_key, &stored)
             if code == 0:
                 code = buffer_reserve(&copy, stored.mv_size + 1)
             if code == 0:
                 memcpy(copy.data, stored.mv_data, stored.mv_size)
                 copy.length = stored.mv_size
-            read_end(core)
+            read_end(core, self.snapshot)
         if code == MDB_NOTFOUND:
             return None
         try:
@@ -104,7 +106,7 @@ cdef class Queries:
         memset(&out, 0, sizeof(Buffer))
         try:
             with nogil:
-                code = core_scan(core, db, span, &out)
+                code = core_scan(core, self.snapshot, db, span, &out)
             if code != 0:
                 raise_for_code(code, f"{self.path}: scan of {self.names[db]!r}")
             pos = out.data
@@ -194,13 +196,14 @@ cdef class Queries:
     def count(self, int db):
         """How many rows a database holds."""
         cdef Core* core = self._live()
+        cdef MDB_txn* txn = NULL
         cdef MDB_stat status
         cdef int code
         self._check_db(db)
-        code = read_begin(core)
+        code = read_begin(core, self.snapshot, &txn)
         if code == 0:
-            code = api.stat(core.read_txn, core.dbis[db], &status)
-            read_end(core)
+            code = api.stat(txn, core.dbis[db], &status)
+            read_end(core, self.snapshot)
         if code != 0:
             raise_for_code(code, f"{self.path}: count of {self.names[db]!r}")
         return status.ms_entries

@@ -1,17 +1,69 @@
-# Opening, closing, and reading. One read transaction is reused: renewed by each read, reset after.
+# Opening, closing, and reading. Most reads share one transaction: renewed by each, reset after. A
+# snapshot has one of its own, which lives until it is closed or taken away: by the close of the
+# environment, and by what remaps the file. Nobody waits for a snapshot.
 
 
-cdef int read_begin(Core* core) noexcept nogil:
-    """Take the lock and a snapshot. `read_end` is owed only if this returns 0."""
+cdef int read_begin(Core* core, SnapshotState* snapshot, MDB_txn** txn) noexcept nogil:
+    """Take the lock and a transaction: of *snapshot*, or where that is NULL a fresh one.
+
+    `read_end` is owed only if this returns 0.
+    """
+    cdef int code
+    pthread_mutex_lock(&core.read_lock)
+    if snapshot != NULL:
+        code = 0 if snapshot.txn != NULL else snapshot.ended
+        txn[0] = snapshot.txn
+    elif core.env == NULL:
+        code = ERR_CLOSED
+    else:
+        code = renew(core)
+        txn[0] = core.read_txn
+    if code != 0:
+        pthread_mutex_unlock(&core.read_lock)
+    return code
+
+
+cdef void end_snapshots(Core* core, int why) noexcept nogil:
+    """Take the transactions of all snapshots away. The caller holds the lock."""
+    cdef SnapshotState* snapshot = core.snapshots
+    while snapshot != NULL:
+        api.txn_abort(snapshot.txn)
+        snapshot.txn = NULL
+        snapshot.ended = why
+        snapshot = snapshot.next
+    core.snapshots = NULL
+
+
+cdef int snapshot_begin(Core* core, SnapshotState* snapshot) noexcept nogil:
+    """Have *snapshot* show what is committed now."""
     cdef int code
     pthread_mutex_lock(&core.read_lock)
     if core.env == NULL:
         code = ERR_CLOSED
     else:
-        code = renew(core)
-    if code != 0:
-        pthread_mutex_unlock(&core.read_lock)
+        code = api.txn_begin(core.env, NULL, MDB_RDONLY, &snapshot.txn)
+    if code == 0:
+        snapshot.next = core.snapshots
+        core.snapshots = snapshot
+    else:
+        snapshot.txn = NULL
+        snapshot.ended = code
+    pthread_mutex_unlock(&core.read_lock)
     return code
+
+
+cdef void snapshot_end(Core* core, SnapshotState* snapshot) noexcept nogil:
+    """Let it go, if nobody has taken it away."""
+    cdef SnapshotState** link = &core.snapshots
+    pthread_mutex_lock(&core.read_lock)
+    if snapshot.txn != NULL:
+        while link[0] != snapshot:
+            link = &link[0].next
+        link[0] = snapshot.next
+        api.txn_abort(snapshot.txn)
+        snapshot.txn = NULL
+        snapshot.ended = ERR_CLOSED
+    pthread_mutex_unlock(&core.read_lock)
 
 
 cdef int renew(Core* core) noexcept nogil:
@@ -20,8 +72,9 @@ cdef int renew(Core* core) noexcept nogil:
     return api.txn_renew(core.read_txn)
 
 
-cdef void read_end(Core* core) noexcept nogil:
-    api.txn_reset(core.read_txn)
+cdef void read_end(Core* core, SnapshotState* snapshot) noexcept nogil:
+    if snapshot == NULL:
+        api.txn_reset(core.read_txn)
     pthread_mutex_unlock(&core.read_lock)
 
 
@@ -73,16 +126,19 @@ cdef int copy_row(const ScanRange* span, MDB_val* key, MDB_val* value, Buffer* o
     return 0
 
 
-cdef int core_scan(Core* core, int db, const ScanRange* span, Buffer* out) noexcept nogil:
+cdef int core_scan(
+    Core* core, SnapshotState* snapshot, int db, const ScanRange* span, Buffer* out
+) noexcept nogil:
     """Copy rows as (u32 key length, u32 value length, key, value with checksum) to *out*."""
+    cdef MDB_txn* txn = NULL
     cdef MDB_cursor* cursor = NULL
     cdef MDB_val key, value
     cdef size_t count = 0
     cdef int step = MDB_PREV if span.reverse else MDB_NEXT
-    cdef int code = read_begin(core)
+    cdef int code = read_begin(core, snapshot, &txn)
     if code != 0:
         return code
-    code = api.cursor_open(core.read_txn, core.dbis[db], &cursor)
+    code = api.cursor_open(txn, core.dbis[db], &cursor)
     if code == 0:
         code = first_row(cursor, span, &key, &value)
         while code == 0:
@@ -97,21 +153,22 @@ cdef int core_scan(Core* core, int db, const ScanRange* span, Buffer* out) noexc
                 break
             code = api.cursor_get(cursor, &key, &value, step)
         api.cursor_close(cursor)
-    read_end(core)
+    read_end(core, snapshot)
     return 0 if code == MDB_NOTFOUND else code
 
 
 cdef int core_refresh_size(Core* core, uint64_t* size) noexcept nogil:
     """Read the recorded file size into *size*, 0 if there is none."""
+    cdef MDB_txn* txn = NULL
     cdef MDB_val key, value
     cdef const uint8_t* data
-    cdef int code = read_begin(core)
+    cdef int code = read_begin(core, NULL, &txn)
     if code != 0:
         return code
     size[0] = 0
     key.mv_data = <void*><const uint8_t*>b"file_size"
     key.mv_size = 9
-    code = api.get(core.read_txn, core.dbis[0], &key, &value)
+    code = api.get(txn, core.dbis[0], &key, &value)
     if code == 0:
         data = <const uint8_t*>value.mv_data
         if value.mv_size != 8 + CHECKSUM_BYTES:
@@ -120,7 +177,7 @@ cdef int core_refresh_size(Core* core, uint64_t* size) noexcept nogil:
             code = ERR_CHECKSUM
         else:
             size[0] = read_u64(data)
-    read_end(core)
+    read_end(core, NULL)
     return 0 if code == MDB_NOTFOUND else code
 
 
@@ -205,6 +262,7 @@ cdef void core_close(Core* core, int how) noexcept nogil:
     core_stop_copy(core)
     wait_for_copy(core)
     pthread_mutex_lock(&core.mutex)
+    end_snapshots(core, ERR_CLOSED)
     if core.read_txn != NULL:
         api.txn_abort(core.read_txn)
         core.read_txn = NULL

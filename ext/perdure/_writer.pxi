@@ -102,7 +102,10 @@ cdef int try_batch(Core* core, const uint8_t* data, size_t length) noexcept nogi
 
 
 cdef int grow_map(Core* core, size_t needed) noexcept nogil:
-    """At least double the map. The caller has no transaction; readers are kept out meanwhile."""
+    """At least double the map. The caller has no transaction; readers are kept out meanwhile.
+
+    Snapshots end: with one open, growing would give 0 and the next read a fault.
+    """
     cdef MDB_envinfo info
     cdef size_t size
     cdef int code
@@ -115,6 +118,7 @@ cdef int grow_map(Core* core, size_t needed) noexcept nogil:
             code = MDB_MAP_FULL
         else:
             size = size + (size if size > 2 * needed else 2 * needed)
+            end_snapshots(core, ERR_SNAPSHOT_ENDED)
             code = api.env_set_mapsize(core.env, size)
     pthread_mutex_unlock(&core.read_lock)
     return code

@@ -22,6 +22,7 @@ from perdure._runtime._stacks import Frame
 from perdure._runtime._status import Status
 from perdure._runtime._steps import step_token
 from perdure._runtime._waiting import WaitingOn
+from perdure._sql import QueryResult
 from perdure.context import (
     Context,
     ObjectContext,
@@ -112,6 +113,7 @@ __all__ = [
     "PromiseDeclaration",
     "PromiseInfo",
     "PromiseNameError",
+    "QueryResult",
     "Request",
     "RetryPolicy",
     "RetryableError",

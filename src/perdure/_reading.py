@@ -15,10 +15,17 @@ from perdure._runtime._listing import (
     list_invocations,
     read_cursor,
 )
+from perdure._sql import QueryResult, query
 
 
+<<<<<<< HEAD
 class Reading(_verbs.Listing, Opened):
     """Listings, and what is known of an invocation."""
+=======
+
+class Reading(Opened):
+    """Listings, what is known of an invocation, and SQL."""
+>>>>>>> h-sql
 
     async def describe(
         self, invocation_id: str, *, journal_from: int = 0, journal_limit: int = 1_000
@@ -73,3 +80,45 @@ class Reading(_verbs.Listing, Opened):
         return await self._results.look(
             functools.partial(list_invocations, wanted=wanted, limit=limit, after=after)
         )
+<<<<<<< HEAD
+=======
+
+    async def all_invocations(
+        self, filter: InvocationFilter | None = None
+    ) -> AsyncIterator[InvocationSummary]:
+        """The invocations one after the other, as ``async for`` asks for them.
+
+        It reads page after page: what changes meanwhile may or may not be seen.
+
+        Raises:
+          InvalidInput: *filter* is none.
+        """
+        cursor: str | None = None
+        while True:
+            page = await self.invocations(filter, limit=_ITEMS_PER_PAGE, cursor=cursor)
+            for item in page.items:
+                yield item
+            cursor = page.cursor
+            if cursor is None:
+                return
+            await asyncio.sleep(0)  # where all is committed, a page does not wait for anything
+
+    async def query(
+        self, sql: str, *, timeout_s: float = 10.0, rows_max: int = 10_000
+    ) -> QueryResult:
+        """What a statement of SQL selects from the store, of one moment.
+
+        The tables are listed in docs/reference/sql.md. It needs apsw: ``perdure[server]``.
+
+        Args:
+          sql: One statement of SQLite's SQL; it only reads.
+          timeout_s: After so long it is ended: more than 0, at most 3,600.
+          rows_max: The most that the result has, 1 to 1,000,000.
+
+        Raises:
+          InvalidInput: It is no such statement, or a number is out of its range.
+          TerminalError: It took longer (408), or more than 256 MiB (413).
+          ImportError: apsw is not installed.
+        """
+        return await query(self._open_scheduler(), sql, timeout_s=timeout_s, rows_max=rows_max)
+>>>>>>> h-sql

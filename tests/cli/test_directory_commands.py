@@ -61,6 +61,23 @@ def test_what_reads_reads_a_directory(alone: Ask, left: Left) -> None:
     assert alone.json("promise", "ls", "Order/done", *data)["promises"][0]["value"] == "the door"
 
 
+def test_sql_reads_a_directory(alone: Ask, left: Left) -> None:
+    query = "SELECT target_service_key, status FROM sys_invocation ORDER BY 1"
+    assert alone.json("sql", query, "--data", left.data)["rows"] == [
+        {"target_service_key": "done", "status": "completed"},
+        {"target_service_key": "waits", "status": "suspended"},
+    ]
+    shown = alone("sql", query, "--data", left.data).out.splitlines()
+    assert [line.split() for line in shown] == [
+        ["target_service_key", "status"],
+        ["done", "completed"],
+        ["waits", "suspended"],
+    ]
+    none = alone("sql", "SELECT id FROM sys_invocation WHERE 0", "--data", left.data)
+    assert (none.code, none.out, none.err) == (0, "", "no rows\n")
+    assert alone("sql", "DELETE FROM sys_invocation", "--data", left.data).code == 2
+
+
 def test_a_result_is_read_from_a_directory_where_there_is_one(alone: Ask, left: Left) -> None:
     assert alone.json("attach", left.completed, "--data", left.data) == "a pen to the door"
     assert alone("attach", left.waiting, "--data", left.data).code == 1

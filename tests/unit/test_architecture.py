@@ -77,8 +77,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_handles": set(),
     "_admission": VALUES | DECLARING | {"_calling", "_core", "_handles", "_runtime"},
     "_options": set(),
+    "_sql": VALUES | {"_core", "_runtime", "_store"},
     "_opened": {"_binding", "_results", "_runtime"},
-    **dict.fromkeys(("_invoking", "_completing", "_operating", "_reading"), VERBS),
+    **dict.fromkeys(("_invoking", "_completing", "_operating"), VERBS),
+    "_reading": VERBS | {"_sql"},
     "_inspecting": VERBS | {"_reading"},
     "_backing_up": {"_binding", "_opened", "_store"},
     "_doctor": {"_core", "_ids", "_runtime", "_store"},
@@ -88,7 +90,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | DECLARING
     | {"_backing_up", "_binding", "_completing", "_inspecting", "_invoking", "_operating"}
     | {"_options", "_runtime", "_store"},
-    "http": VERBS | {"engine"},
+    "http": VERBS | {"_sql", "engine"},
     "_client": VALUES
     | DECLARING
     | {"_absent", "_binding", "_calling", "_declarations", "_handles", "_promises", "_runtime"}
@@ -99,7 +101,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
     "__init__": VALUES
     | DECLARING
-    | {"_declarations", "_handles", "_runtime", "client", "engine", "saga"},
+    | {"_declarations", "_handles", "_runtime", "_sql", "client", "engine", "saga"},
 }
 # The codec is pure: bytes in, entries out. Of the extension, it is all that leaves the store.
 CODEC = {"decode_entries", "encode_entries"}

@@ -67,6 +67,13 @@ def unpack_group(group: bytes) -> tuple[str, str]:
     return group[2:end].decode(), group[end + 2 :].decode()
 
 
+def split_group(key: bytes) -> tuple[bytes, bytes]:
+    """The group at the beginning of a row's *key*, and what comes after it."""
+    end = 2 + int.from_bytes(key[:2], "big")
+    end += 2 + int.from_bytes(key[end : end + 2], "big")
+    return key[:end], key[end:]
+
+
 def promise_waiters(group: bytes, name: str) -> bytes:
     return b"p" + group + pack(name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from perdure._core._entries import (
     FIRST_COMMAND,
@@ -17,7 +17,6 @@ from perdure._core._entries import (
 )
 from perdure._ids import format_id
 from perdure._runtime._handlers import show_payload
-from perdure._runtime._sites import SiteTable
 from perdure._runtime._times import utc
 from perdure.errors import TerminalError
 from perdure.serde import UNTYPED, decode_failure, serde_for
@@ -61,7 +60,15 @@ class JournalEntry:
     failure: TerminalError | None
 
 
-def shown_entry(sites: SiteTable, index: int, time_ms: int, entry: Entry) -> JournalEntry:
+class SiteTexts(Protocol):
+    """Where call sites have their texts."""
+
+    def text(self, site: int) -> str:
+        """``file:line in function``, or empty."""
+        ...
+
+
+def shown_entry(sites: SiteTexts, index: int, time_ms: int, entry: Entry) -> JournalEntry:
     """*entry* as it is shown; *time_ms*: of its activation."""
     kind = entry.kind
     has_value, failure, text = False, None, ""

@@ -1,7 +1,7 @@
 """The store: LMDB, the write units, readers, the schema. Only this package opens files."""
 
 from perdure._store._backup import Backup, sync_file
-from perdure._store._committed import next_prefix
+from perdure._store._committed import CommittedSnapshot, next_prefix
 from perdure._store._directory import DATA_NAME, is_ours, recognise, sync_directory, warnings_of
 from perdure._store._lock import ReaderLock, read_owner
 from perdure._store._preflight import Preflight
@@ -12,6 +12,7 @@ from perdure._store._store import Store
 __all__ = [
     "DATA_NAME",
     "Backup",
+    "CommittedSnapshot",
     "Db",
     "Preflight",
     "ReadOnlyStore",

@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 from perdure._journal import Environment
-from perdure._store._committed import CommittedReads
+from perdure._store._committed import StoreReads
 from perdure._store._directory import DATA_NAME, sync_directory
 from perdure._store._schema import DATABASES, MetaKey
 from perdure.errors import StoreClosed, StoreError
@@ -32,7 +32,7 @@ class Backup:
       total: Bytes of the file that is copied. The copy has no more, and may have far less.
     """
 
-    def __init__(self, store: CommittedReads, target: str | os.PathLike[str]) -> None:
+    def __init__(self, store: StoreReads, target: str | os.PathLike[str]) -> None:
         self._store = store
         self._target = Path(target).absolute()
         self._partial = self._target.parent / f".perdure-backup-{secrets.token_hex(8)}.partial"

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias
 
 from perdure._journal import Environment
 from perdure._store import _directory
-from perdure._store._committed import CommittedReads, next_prefix
+from perdure._store._committed import StoreReads, next_prefix
 from perdure._store._lock import DirectoryLock, ReaderLock
 from perdure._store._overlay import Overlay, merge
 from perdure._store._schema import DATABASES, MAGIC, SCHEMA_VERSION, Db, MetaKey
@@ -32,7 +32,7 @@ UNCOMMITTED_BYTES_MAX = 64 * 1024 * 1024
 UNCOMMITTED_NS_MAX = 1_000_000_000
 
 
-class Store(CommittedReads):
+class Store(StoreReads):
     """Opens the data directory *path*, which one process owns until :meth:`close`.
 
     Keys are *group + suffix*. Within one database no group may be the beginning of another: give

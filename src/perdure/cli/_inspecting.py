@@ -262,7 +262,7 @@ def _add_state(app: typer.Typer) -> None:
 
 
 def _add_sql(app: typer.Typer) -> None:
-    @command(app, "perdure sql 'SELECT status, count(*) FROM sys_invocation GROUP BY 1'")
+    @command(app, "perdure sql 'SELECT status, count(*) FROM sys_invocation GROUP BY 1'", reads=True)
     async def sql(
         where: Where,
         query: Annotated[
@@ -271,8 +271,14 @@ def _add_sql(app: typer.Typer) -> None:
     ) -> None:
         """Query invocations, journals, promises and state with SQL."""
         text = read_bytes(query).decode()
-        async with where.client() as client:
-            rows = await client.query(text)
+        async with where.reader() as reader:
+            found = await reader.query(text)
+        if isinstance(found, list):
+            rows = found
+        else:
+            rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+            if found.truncated:
+                where.out.note(f"there are more than these {len(rows):,}: LIMIT and OFFSET go on")
         where.out.result({"rows": rows}, lambda: _rows(rows))
         if not rows:
             where.out.note("no rows")
