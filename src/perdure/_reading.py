@@ -18,14 +18,8 @@ from perdure._runtime._listing import (
 from perdure._sql import QueryResult, query
 
 
-<<<<<<< HEAD
 class Reading(_verbs.Listing, Opened):
-    """Listings, and what is known of an invocation."""
-=======
-
-class Reading(Opened):
     """Listings, what is known of an invocation, and SQL."""
->>>>>>> h-sql
 
     async def describe(
         self, invocation_id: str, *, journal_from: int = 0, journal_limit: int = 1_000
@@ -80,28 +74,6 @@ class Reading(Opened):
         return await self._results.look(
             functools.partial(list_invocations, wanted=wanted, limit=limit, after=after)
         )
-<<<<<<< HEAD
-=======
-
-    async def all_invocations(
-        self, filter: InvocationFilter | None = None
-    ) -> AsyncIterator[InvocationSummary]:
-        """The invocations one after the other, as ``async for`` asks for them.
-
-        It reads page after page: what changes meanwhile may or may not be seen.
-
-        Raises:
-          InvalidInput: *filter* is none.
-        """
-        cursor: str | None = None
-        while True:
-            page = await self.invocations(filter, limit=_ITEMS_PER_PAGE, cursor=cursor)
-            for item in page.items:
-                yield item
-            cursor = page.cursor
-            if cursor is None:
-                return
-            await asyncio.sleep(0)  # where all is committed, a page does not wait for anything
 
     async def query(
         self, sql: str, *, timeout_s: float = 10.0, rows_max: int = 10_000
@@ -121,4 +93,3 @@ class Reading(Opened):
           ImportError: apsw is not installed.
         """
         return await query(self._open_scheduler(), sql, timeout_s=timeout_s, rows_max=rows_max)
->>>>>>> h-sql

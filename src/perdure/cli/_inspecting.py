@@ -262,7 +262,9 @@ def _add_state(app: typer.Typer) -> None:
 
 
 def _add_sql(app: typer.Typer) -> None:
-    @command(app, "perdure sql 'SELECT status, count(*) FROM sys_invocation GROUP BY 1'", reads=True)
+    @command(
+        app, "perdure sql 'SELECT status, count(*) FROM sys_invocation GROUP BY 1'", reads=True
+    )
     async def sql(
         where: Where,
         query: Annotated[
