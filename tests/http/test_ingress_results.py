@@ -222,10 +222,11 @@ def test_who_waits_is_told_that_it_was_ended(resident_place: Place, verb: str, t
             await asyncio.sleep(0)
             answer = await on.admin.patch(f"/invocations/{started}/{verb}")
             assert answer.status_code == {"cancel": 202, "kill": 200}[verb]
+            told = await attached
             again = await on.admin.patch(f"/invocations/{started}/{verb}")
             assert again.status_code == 409
             assert again.json()["message"] == (f"The invocation '{started}' was already completed.")
-            return await attached
+            return told
 
     assert error(run(main())) == (409, text, "invocation")
 

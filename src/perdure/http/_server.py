@@ -67,7 +67,9 @@ class Listener:
         self.watch = Watch(limits, app.form)
         self._access_log = log
         self._servers: list[asyncio.Server] = []
-        app.local_only = not place.guarded
+        # The ingress answers pages of any origin, as Restate's does; a page that could reach the
+        # admin app could end everything.
+        app.local_only = bool(place.flag) and not place.guarded
         self._config = uvicorn.Config(
             app,
             http=Connection,
