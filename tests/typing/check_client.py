@@ -22,6 +22,7 @@ from perdure import (
     InvocationPage,
     InvocationSummary,
     PromiseInfo,
+    QueryResult,
     Workflow,
     WorkflowContext,
     WorkflowSharedContext,
@@ -101,4 +102,4 @@ async def inspecting_gives_records(client: Client) -> None:
     assert_type(await client.promises(Approval, "k"), list[PromiseInfo])
     assert_type(await client.state("Approval", "k"), dict[str, Any])
     assert_type(await client.check(), CheckReport)
-    assert_type(await client.query("select 1"), list[dict[str, Any]])
+    assert_type(await client.query("select 1"), QueryResult)

@@ -24,6 +24,7 @@ from perdure.http._bodies import check_json
 from perdure.http._download import download_backup
 from perdure.http._filters import check_names, filter_of, number_of
 from perdure.http._lifespan import lifespan
+from perdure.http._queries import Query, answer_of
 from perdure.http._replies import RETRY_AFTER_S, logger, status_of
 from perdure.http._requests import Receive, Scope, Send
 from perdure.http._services import described_handlers, described_service
@@ -58,6 +59,7 @@ class Admin:
                 _route("DELETE", "/invocations/{id}", self._delete),
                 _route("PATCH", "/invocations/{id}/{verb}", self._act),
                 _route("PATCH", "/invocations/{verb}", self._act_on_all),
+                _route("POST", "/query", self._query),
                 _route("POST", "/check", self._check),
                 _route("GET", "/backup", self._backup),
             ],
@@ -91,6 +93,13 @@ class Admin:
                 "features": {},
             }
         )
+
+    async def _query(self, request: Request) -> Response:
+        asked = await _body(request, Query)
+        result = await self._engine.query(
+            asked.query, timeout_s=asked.timeout_s, rows_max=asked.rows_max
+        )
+        return answer_of(result, request)
 
     async def _check(self, request: Request) -> Response:
         return _answer(await self._engine.check())
