@@ -268,6 +268,25 @@ def test_an_id_of_nothing_is_told_from_what_is_no_id(
     assert ask("describe", *arguments).code == code
 
 
+def test_sql_is_asked_of_the_server(ask: Ask, key: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        send(ask, f"Counter/{key}/add", "1")
+    (tmp_path / "query.sql").write_text(
+        f"SELECT id, version FROM sys_invocation WHERE target_service_key = '{key}' ORDER BY 1"
+    )
+    found = ask.json("sql", f"@{tmp_path}/query.sql", "--limit", "1")
+    assert (found["columns"], found["truncated"]) == (["id", "version"], True)
+    assert [row["version"] for row in found["rows"]] == [1]
+    told = ask("sql", f"@{tmp_path}/query.sql", "--limit", "1")
+    assert told.out.split()[:2] == ["id", "version"]
+    assert told.err == "there are more than these 1: see --limit\n"
+
+
+def test_what_is_no_query_is_refused(ask: Ask) -> None:
+    assert ask("sql", "SELEC").code == 2
+    assert ask("sql", "SELECT 1", "--timeout", "0").code == 2
+
+
 def test_state_is_shown_and_replaced(ask: Ask, key: str) -> None:
     assert ask.json("state", "set", f"Counter/{key}", '{"total": 3, "x": null}') == {
         "service": "Counter",

@@ -17,7 +17,7 @@ from perdure.cli._failures import usage
 from perdure.cli._filters import ByAge, ByHandler, ByKey, ByService, ByStatus, filter_of
 from perdure.cli._output import facts, lines, one_line, plain, table, to_json
 from perdure.cli._times import age, moment
-from perdure.cli._values import json_of, keyed_of, read_bytes
+from perdure.cli._values import json_of, keyed_of, text_of
 from perdure.cli._where import Reader, Where
 
 # Any, in this module: what stores hold.
@@ -270,24 +270,28 @@ def _add_sql(app: typer.Typer) -> None:
         query: Annotated[
             str, typer.Argument(metavar="QUERY", help="One SELECT; @FILE, or - for stdin.")
         ],
+        limit: Annotated[int, typer.Option("--limit", min=1, help="The most rows.")] = 10_000,
+        seconds: Annotated[
+            float, typer.Option("--timeout", help="Seconds after which it is ended.")
+        ] = 10.0,
     ) -> None:
         """Query invocations, journals, promises and state with SQL."""
-        text = read_bytes(query).decode()
+        text = text_of(query)
         async with where.reader() as reader:
-            found = await reader.query(text)
-        if isinstance(found, list):
-            rows = found
-        else:
-            rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
-            if found.truncated:
-                where.out.note(f"there are more than these {len(rows):,}: LIMIT and OFFSET go on")
-        where.out.result({"rows": rows}, lambda: _rows(rows))
-        if not rows:
-            where.out.note("no rows")
+            found = await reader.query(text, timeout_s=seconds, rows_max=limit)
+        where.out.result(
+            {
+                "columns": found.columns,
+                "rows": [dict(zip(found.columns, row, strict=True)) for row in found.rows],
+                "truncated": found.truncated,
+            },
+            lambda: table(found.columns, [[_cell(each) for each in row] for row in found.rows]),
+        )
+        if found.truncated:
+            where.out.note(f"there are more than these {len(found.rows):,}: see --limit")
 
 
-def _rows(rows: list[dict[str, Any]]) -> RenderableType:
-    if not rows:
-        return lines()
-    cells = [["" if each is None else str(each) for each in row.values()] for row in rows]
-    return table(list(rows[0]), cells)
+def _cell(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
+    return "" if value is None else str(value)

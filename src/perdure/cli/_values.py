@@ -89,6 +89,18 @@ def read_bytes(text: str) -> bytes:
         raise usage(f"can not read {text[1:]!r}: {error.strerror}") from error
 
 
+def text_of(text: str) -> str:
+    """The text of an argument; ``-`` and ``@file`` as in :func:`read_bytes`.
+
+    Raises:
+      CommandError: It is not UTF-8.
+    """
+    try:
+        return read_bytes(text).decode()
+    except UnicodeDecodeError as error:
+        raise usage(f"{text[:_SHOWN_MAX]!r} is no text: {error}") from error
+
+
 def json_of(text: str) -> Any:
     """The value of an argument in JSON; ``-`` and ``@file`` as in :func:`read_bytes`.
 
