@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import enum
 import functools
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,11 +116,7 @@ def add_to(app: typer.Typer) -> None:
                 "access_log": access_log,
             }
             engine = Engine(data, load_services(target), durability=durability.value)
-            quiet = log_format is LogFormatChoice.JSON
-            started = (
-                None if quiet else functools.partial(_tell, engine, data=data, options=options)
-            )
-            _serve(engine, started, options)
+            _serve(engine, data, options, told=log_format is LogFormatChoice.TEXT)
         except Exception as error:
             failure = failure_of(error)
             if failure is None or log_format is LogFormatChoice.TEXT:
@@ -133,16 +127,14 @@ def add_to(app: typer.Typer) -> None:
     register(app, "perdure serve shop:services --data ./data", "serve")(serve)
 
 
-def _serve(
-    engine: Engine, started: Callable[[Server], None] | None, options: dict[str, Any]
-) -> None:
-    """Serve until a signal comes."""
+def _serve(engine: Engine, data: Path, options: dict[str, Any], *, told: bool) -> None:
+    """Serve until a signal comes; *told*: people are told where."""
     from perdure.http._listening import CanNotServe
-    from perdure.http._server import loop_factory, serve
+    from perdure.http._server import run
 
+    started = functools.partial(_tell, engine, data=data, options=options) if told else None
     try:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(serve(engine, started=started, **options))
+        run(engine, started=started, **options)
     except CanNotServe as error:
         raise usage(str(error)) from error
 

@@ -30,13 +30,11 @@ from perdure.http._apps import admin, ingress
 from perdure.http._connection import Connection, Watch
 from perdure.http._limits import DEFAULT_LIMITS, Limits
 from perdure.http._listening import (
-    CanNotServe,
     Place,
     address_of,
     room_for_connections,
     sockets_of_all,
 )
-from perdure.http._logs import LogFormat, log_to_stderr
 from perdure.http._security import Guard
 from perdure.http._tokens import Tokens
 
@@ -297,32 +295,15 @@ async def _until_stop_or_failure(engine: Engine, stop: asyncio.Event) -> Perdure
 def run(
     engine: Engine,
     *,
-    log_format: LogFormat = "text",
-    log_level: int = logging.INFO,
+    started: Callable[[Server], None] | None = None,
     **options: Unpack[Options],
-) -> int:
-    """:func:`serve` as a whole program, with its log on stderr.
-
-    Returns:
-      Exit code: 0 after SIGTERM or SIGINT; 1 if the engine did not open or has failed; 2 if the
-      server can not listen as it is told.
-    """
-    log_to_stderr(log_format, log_level)
-    try:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(serve(engine, **options))
-    except CanNotServe as error:
-        logger.critical("%s", error)
-        return 2
-    except PerdureError as error:
-        logger.critical("%s: %s", type(error).__name__, error)
-        return 1
-    except KeyboardInterrupt:  # before or after the server has the signals
-        return 128 + signal.SIGINT
-    return 0
+) -> None:
+    """:func:`serve` as a whole program, on the quickest loop that there is."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve(engine, started=started, **options))
 
 
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
     except ImportError:  # not made for this machine
