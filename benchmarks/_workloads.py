@@ -16,6 +16,7 @@ WORKLOADS = {
     "P5": "p5_timers",
     "P6": "p6_counter",
     "P7": "p7_resolve_complete",
+    "P8": "p8_http",
     "P9": "p9_disk_per_step",
     "P10": "p10_open",
     "P11": "p11_full_store",

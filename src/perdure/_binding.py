@@ -76,22 +76,28 @@ def bind(
     """
     of, name = resolve(handler)
     versions = registered_versions(services, of)
-    service = versions[0][0]
     definition = newest(versions, name)
     if definition is None:
         known = known_names(name, {each for version, _ in versions for each in version.handlers})
         raise NotFound(f"service {of!r} has no handler {name!r}; it has: {known}")
-    target = f"{of}.{name}"
-    if service.kind is ServiceKind.SERVICE:
+    return definition, *bind_to(definition, versions[0][0].kind, arg, key)
+
+
+def bind_to(
+    definition: HandlerDefinition, kind: ServiceKind, arg: Any, key: str | None
+) -> tuple[str, bytes | None]:
+    """Key and argument of a handler that is found; *kind*: its service's."""
+    target = f"{definition.service}.{definition.name}"
+    if kind is ServiceKind.SERVICE:
         if key is not None:
             raise InvalidInput(f"{target} is a service's handler and takes no key")
         key = ""
     elif key is None:
-        raise InvalidInput(f"{target} needs key=: a {service.kind.value} is one per key")
+        raise InvalidInput(f"{target} needs key=: a {kind.value} is one per key")
     elif not isinstance(key, str):
         raise InvalidInput(f"{target}: the key must be a str, not {type(key).__name__}")
     check_key(key, f"key of {target}")
-    return definition, key, _encode_argument(definition, arg, target)
+    return key, _encode_argument(definition, arg, target)
 
 
 def bind_public(

@@ -60,9 +60,15 @@ def check_headers(headers: Any) -> dict[str, str]:  # Any: what a caller gave.
     if not isinstance(headers, Mapping):
         raise InvalidInput(f"headers: expected a mapping of `str`, got `{type(headers).__name__}`")
     for name, value in headers.items():
+        if name and _is_short_ascii(name) and _is_short_ascii(value):  # nearly every one
+            continue
         _check(name, "name in headers", HEADER_BYTES_MAX, empty=False)
         _check(value, f"headers[{name!r}]", HEADER_BYTES_MAX, empty=True)
     return dict(headers)
+
+
+def _is_short_ascii(text: object) -> bool:
+    return type(text) is str and text.isascii() and len(text) <= HEADER_BYTES_MAX
 
 
 def check_payload_size(size: int, place: object) -> None:

@@ -14,12 +14,14 @@ from examples_support import EXAMPLES
 import perdure
 
 
-def benchmarks(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def benchmarks(
+    directory: Path, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run ``python -m benchmarks`` with its stores in *directory*."""
     source = Path(perdure.__file__).parents[1]
     return subprocess.run(
         [sys.executable, "-m", "benchmarks", *arguments],
-        env={**os.environ, "PYTHONPATH": f"{source}{os.pathsep}{EXAMPLES.parent}"},
+        env={**os.environ, "PYTHONPATH": f"{source}{os.pathsep}{EXAMPLES.parent}", **environment},
         cwd=directory,
         capture_output=True,
         text=True,
@@ -52,10 +54,22 @@ def test_several_workloads_make_a_table(tmp_path: Path) -> None:
 def test_an_unknown_workload_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     done = benchmarks(tmp_path, "P99")
     assert done.returncode == 2
-    assert "no workload P99; there are P1, P2, P3, P4, P5, P6, P7, P9, P10, P11" in done.stderr
+    assert "no workload P99; there are P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P11" in done.stderr
 
 
 def test_help_lists_the_workloads(tmp_path: Path) -> None:
     done = benchmarks(tmp_path, "--help")
     assert done.returncode == 0
     assert "P1 p1_concurrent_steps" in " ".join(done.stdout.split())
+
+
+def test_calls_over_http_are_measured_where_there_is_no_restate_too(tmp_path: Path) -> None:
+    nothing = {"XDG_CACHE_HOME": str(tmp_path), "PATH": ""}  # no server, no npm
+    done = benchmarks(tmp_path, "P8", "--json", "--quick", **nothing)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["value"] > 0
+    assert result["ratio"] is None
+    assert result["config"]["restate"].startswith("skipped: ")
+    assert result["config"]["client_alone_per_s"] > result["value"]
+    assert list(tmp_path.iterdir()) == []

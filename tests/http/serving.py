@@ -18,8 +18,6 @@ from http_support import Greeter, Signup
 
 import perdure
 from perdure.http._limits import Limits
-from perdure.http._listening import CanNotServe
-from perdure.http._logs import log_to_stderr
 from perdure.http._server import run
 
 
@@ -58,14 +56,7 @@ def main() -> int:
     if "limits" in options:
         options["limits"] = Limits(**options["limits"])
     options = {"port": 0, "admin_port": 0, **options}
-    log_to_stderr(options.pop("log_format", "text"), options.pop("log_level", logging.INFO))
-    try:
-        run(engine, **options)
-    except perdure.PerdureError as error:
-        logger = logging.getLogger("perdure.http")
-        logger.critical("%s: %s", type(error).__name__, error)
-        return 2 if isinstance(error, CanNotServe) else 1
-    return 0
+    return run(engine, **options)
 
 
 if __name__ == "__main__":

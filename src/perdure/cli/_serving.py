@@ -130,11 +130,11 @@ def add_to(app: typer.Typer) -> None:
 def _serve(engine: Engine, data: Path, options: dict[str, Any], *, told: bool) -> None:
     """Serve until a signal comes; *told*: people are told where."""
     from perdure.http._listening import CanNotServe
-    from perdure.http._server import run
+    from perdure.http._server import run_to_the_end
 
     started = functools.partial(_tell, engine, data=data, options=options) if told else None
     try:
-        run(engine, started=started, **options)
+        run_to_the_end(engine, started=started, **options)
     except CanNotServe as error:
         raise usage(str(error)) from error
 

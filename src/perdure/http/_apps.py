@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from starlette.middleware.cors import CORSMiddleware
-
 from perdure.engine import Engine
 from perdure.http._admin import Admin
+from perdure.http._cors import AnySite
 from perdure.http._ingress import Ingress
 from perdure.http._limits import DEFAULT_LIMITS, Limits
 from perdure.http._security import Guard, admin_error, ingress_error
@@ -28,13 +27,7 @@ def ingress(
     Raises:
       DefinitionError: A service is called as paths of the ingress begin: ``restate``, ``perdure``.
     """
-    app = CORSMiddleware(
-        Ingress(engine),
-        allow_origins=["*"],
-        allow_methods=["GET", "POST"],
-        allow_headers=["*"],
-        expose_headers=["*"],
-    )
+    app = AnySite(Ingress(engine))
     return Guard(
         app, form=ingress_error, tokens=tokens, limits=limits, open_paths=["/restate/health"]
     )

@@ -23,6 +23,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from perdure.http._joining import Joining
 from perdure.http._limits import Limits
 from perdure.http._security import ErrorForm, secured
 
@@ -212,6 +213,8 @@ class Connection(HttpToolsProtocol):
             self._timed = False
             self._watch.heads.end(self)
         super().on_headers_complete()
+        if self.scope["method"] != "HEAD":  # nothing follows its head
+            self.cycle.transport = Joining(self.transport)  # type: ignore[assignment]
         # Those behind the body would change a request that was let in without them.
         self.headers = []
 

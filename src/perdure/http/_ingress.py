@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from perdure._admission import Ask, begin_call, begin_send
-from perdure._binding import bind, newest
+from perdure._binding import bind_to, newest
 from perdure._ids import format_id
 from perdure._runtime._scheduler import Scheduler
 from perdure.engine import Engine
@@ -175,9 +175,8 @@ class Ingress:
             delay = parse_duration(query["delay"], "bad delay query parameter")
         body = await request.body()
         argument = argument_of(definition, body, request.content_type)
-        _, key, payload = bind(
-            self._services, f"{definition.service}.{definition.name}", argument, target.key
-        )
+        kind = self._services[target.service][0][0].kind
+        key, payload = bind_to(definition, kind, argument, target.key)
         ask = Ask.checked(
             definition, key, payload, request.handed_on(), self._key_of(request, definition), delay
         )

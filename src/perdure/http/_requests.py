@@ -88,32 +88,54 @@ class Request(NamedTuple):
         handed["x-restate-ingress-path"] = f"{path}?{query.decode('latin-1')}" if query else path
         return handed
 
-    async def unless_gone(self, answer: Awaitable[T]) -> T:
+    async def unless_gone(self, answer: asyncio.Future[T]) -> T:
         """Wait for *answer* as long as the client does; to be called after the body was read.
 
         Raises:
           ClientGone: The client has gone. The wait is cancelled; what it was for goes on.
         """
-        waited: asyncio.Future[T] = asyncio.ensure_future(answer)
+        watch = _Watch(self, answer)
         try:
             with Waiting(self.scope):
-                done, _ = await asyncio.wait({waited}, timeout=PATIENCE_S)
-                if not done:
-                    gone = asyncio.ensure_future(self._disconnected())
-                    either: set[asyncio.Future[Any]] = {waited, gone}
-                    try:
-                        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                    finally:
-                        gone.cancel()
-                    if not waited.done():
-                        raise ClientGone
-            return waited.result()
+                return await answer
+        except asyncio.CancelledError:
+            if watch.gone:
+                raise ClientGone from None
+            raise
         finally:
-            waited.cancel()
+            watch.end()
+            answer.cancel()
 
-    async def _disconnected(self) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
+
+class _Watch:
+    """Looks whether the client of *request* is still there, and cancels *answer* when it is not.
+
+    It begins after PATIENCE_S: most answers are there before, and need no task that looks.
+    """
+
+    __slots__ = ("_answer", "_looking", "_request", "_timer", "gone")
+
+    def __init__(self, request: Request, answer: asyncio.Future[Any]) -> None:
+        self._request = request
+        self._answer = answer
+        self._looking: asyncio.Task[None] | None = None
+        self._timer = answer.get_loop().call_later(PATIENCE_S, self._begin)
+        self.gone = False
+
+    def _begin(self) -> None:
+        self._looking = self._answer.get_loop().create_task(self._look())
+
+    async def _look(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
             pass
+        if not self._answer.done():
+            self.gone = True
+            self._answer.cancel()
+
+    def end(self) -> None:
+        self._timer.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
 
 
 async def send_reply(send: Send, answer: Reply) -> None:

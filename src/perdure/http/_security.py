@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import json
 import logging
@@ -231,6 +232,7 @@ def _is_local(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return found.get(b"sec-fetch-site") != b"cross-site"
 
 
+@functools.lru_cache(256)
 def _host_of(address: bytes) -> str:
     try:
         return urlsplit(address.decode("latin-1")).hostname or ""
@@ -238,6 +240,7 @@ def _host_of(address: bytes) -> str:
         return ""
 
 
+@functools.lru_cache(256)
 def is_loopback(host: str) -> bool:
     """Whether *host* is this machine as only its own programs reach it."""
     if host.lower() == "localhost":
