@@ -388,4 +388,3 @@ cdef void end_snapshots(Core* core, int why) noexcept nogil
 cdef int core_copy(Core* core, int fd) noexcept nogil
 cdef void core_stop_copy(Core* core) noexcept nogil
 cdef void wait_for_copy(Core* core) noexcept nogil
-

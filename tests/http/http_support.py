@@ -134,6 +134,10 @@ class Waiter(perdure.Service):
             self.ids.append(awakeable.id)
         return await awakeable
 
+    @perdure.handler
+    async def waiting(self, ctx: Context) -> list[str]:
+        return self.ids
+
 
 class Wire:
     """An engine, and clients of its two apps."""

@@ -12,7 +12,9 @@ import pytest
 from engine_support import Place, run, until, until_status
 from http_support import Wire, wire
 
-from perdure import Status
+import perdure
+from perdure import Status, WorkflowContext
+from perdure.http import admin
 
 UNKNOWN = "inv_06d3pdls0000f7hnf6snuijs2k"
 
@@ -263,7 +265,7 @@ def test_all_that_a_filter_means_are_acted_on(resident_place: Place) -> None:
             assert one.json() == {"count": 1}
             assert problem(await on.admin.patch("/invocations/kill"))[0] == 400
             assert (await on.admin.patch("/invocations/kill?all=true")).json() == {"count": 2}
-            assert problem(await on.admin.patch("/invocations/fly?all=true"))[0] == 404
+            assert problem(await on.admin.patch("/invocations/fly?all=true"))[0] == 405
 
     run(main())
 
@@ -299,6 +301,39 @@ def test_a_backup_is_a_directory_that_an_engine_goes_on_with(
     run(main())
 
 
+def test_a_query_answers_with_rows(resident_place: Place) -> None:
+    async def main() -> None:
+        async with wire(resident_place) as on:
+            invocation_id = await _waiting(on)
+            sql = "SELECT id, status, target_service_key AS key, id FROM sys_invocation"
+            answer = await on.admin.post("/query", json={"query": sql})
+            row = {"id": invocation_id, "status": "suspended", "key": "w1", "id:1": invocation_id}
+            assert answer.json() == {
+                "rows": [row],
+                "columns": ["id", "status", "key", "id:1"],
+                "truncated": False,
+            }
+            as_csv = {"accept": "text/csv"}
+            text = await on.admin.post("/query", json={"query": sql}, headers=as_csv)
+            assert text.headers["content-type"].startswith("text/csv")
+            assert text.text.splitlines() == [
+                "id,status,key,id:1",
+                f"{invocation_id},suspended,w1,{invocation_id}",
+            ]
+            one = {"query": "SELECT 1 UNION SELECT 2", "rows_max": 1}
+            assert (await on.admin.post("/query", json=one)).json()["truncated"] is True
+            for body in (
+                {"query": "DELETE FROM state"},
+                {"query": "SELECT * FROM nope"},
+                {"query": "SELECT 1", "rows_max": 0},
+                {"query": "SELECT 1", "limit": 5},
+                {},
+            ):
+                assert problem(await on.admin.post("/query", json=body))[0] == 400
+
+    run(main())
+
+
 def test_what_is_not_there_is_404_and_405(resident_place: Place) -> None:
     async def main() -> None:
         async with wire(resident_place) as on:
@@ -316,5 +351,53 @@ def test_a_call_in_memory_alone_can_be_killed(resident_place: Place) -> None:
             (found,) = (await on.engine.invocations()).items
             assert (await on.admin.patch(f"/invocations/{found.id}/kill")).status_code == 200
             assert (await calling).status_code == 409
+
+    run(main())
+
+
+class Deal(perdure.Workflow):
+    """Waits for one of two promises, as it is told."""
+
+    def __init__(self, awaited: str) -> None:
+        self.awaited = awaited
+
+    async def run(self, ctx: WorkflowContext) -> None:
+        await ctx.promise(self.awaited)
+
+
+def test_a_check_tells_where_code_and_journal_part(resident_place: Place) -> None:
+    async def main() -> None:
+        async with resident_place.engine(Deal("signed")) as engine:
+            handle = await engine.send(Deal.run, key="1")
+            await until_status(engine, handle, Status.SUSPENDED)
+        async with resident_place.engine(Deal("sealed")) as engine:
+            transport = httpx.ASGITransport(app=admin(engine))
+            async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+                answer = await client.post("/check")
+        assert answer.status_code == 200
+        (problem,) = answer.json()["problems"]
+        assert problem["verdict"] == "diverges"
+        assert "signed" in problem["divergence"]["expected"]
+        assert "sealed" in problem["divergence"]["actual"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("everything", ["false", "yes", ""])
+def test_all_is_true_or_left_out(resident_place: Place, everything: str) -> None:
+    async def main() -> None:
+        async with wire(resident_place) as on:
+            for query in (f"all={everything}", f"all={everything}&service=Signup"):
+                assert problem(await on.admin.patch(f"/invocations/kill?{query}"))[0] == 400
+
+    run(main())
+
+
+def test_state_nested_too_deeply_is_refused(resident_place: Place) -> None:
+    async def main() -> None:
+        async with wire(resident_place) as on:
+            deep = {"object_key": "k", "new_state": {"a": [ord("[")] * 100_000}}
+            answer = await on.admin.post("/services/Counter/state", json=deep)
+            assert problem(answer)[0] == 400
 
     run(main())

@@ -54,6 +54,20 @@ def test_bytes_go_in_and_out_as_they_are(resident_place: Place) -> None:
             answer = await on.ingress.post("/Greeter/raw", content=b"\x00\xff{")
             assert (answer.status_code, answer.content) == (200, b"{\xff\x00")
             assert answer.headers["content-type"] == "application/octet-stream"
+            nothing = await on.ingress.post("/Greeter/raw")
+            assert (nothing.status_code, nothing.content) == (200, b"")
+            assert "content-type" not in nothing.headers
+
+    run(main())
+
+
+def test_a_slash_at_the_end_says_nothing(resident_place: Place) -> None:
+    async def main() -> None:
+        async with wire(resident_place) as on:
+            assert (await on.call("/Greeter/greet/", "Bob")).json() == "hi Bob"
+            assert (await on.call("/Counter//add/", 2)).json() == 2
+            assert (await on.call("/Counter//add", 2)).json() == 4
+            assert error(await on.call("/Greeter/", 1)) == (400, "bad path: /Greeter", "ingress")
 
     run(main())
 
@@ -142,7 +156,19 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
         "/Counter/add",
         {"json": 1},
         400,
-        "bad path: Counter is a object, expected /:object-name/:object-key/:handler",
+        "bad path: Counter has keys, expected /:object-name/:object-key/:handler",
+    ),
+    (
+        "/Greeter/k/nope",
+        {"json": 1},
+        400,
+        "bad path: Greeter has no keys, expected /:service-name/:handler",
+    ),
+    (
+        "/restate/call/Greeter/greet/send",
+        {"json": 1},
+        400,
+        "bad path: Greeter has no keys, expected /:service-name/:handler",
     ),
     ("/Greeter/secret", {}, 400, "the invoked service is not public"),
     (
@@ -166,7 +192,26 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
         400,
         "there are no scopes here: leave the scope out of the path",
     ),
-    ("/restate/nonsense", {}, 400, "bad path: /restate/nonsense"),
+    ("/restate/nonsense", {}, 404, "not found"),
+    ("/restate", {}, 400, "bad path: /restate"),
+    ("/restate/workflow/Signup/k", {}, 400, "bad path: /restate/workflow/Signup/k"),
+    ("/restate/workflow/Signup/k/nonsense", {}, 404, "not found"),
+    ("/restate/awakeables/foo", {}, 400, "bad path: /restate/awakeables/foo"),
+    ("/restate/awakeables/foo/nonsense", {}, 404, "not found"),
+    ("/perdure/nonsense", {}, 404, "not found"),
+    (
+        "/restate/output",
+        {
+            "json": {
+                "target": "idempotentInvocation",
+                "service": "Counter",
+                "handler": "add",
+                "idempotencyKey": "i",
+            }
+        },
+        400,
+        "bad path: Counter has keys",
+    ),
     ("/Greeter/%ff", {}, 400, "bad path: /Greeter/%ff is not UTF-8"),
 ]
 
@@ -240,6 +285,9 @@ def test_a_send_is_accepted(resident_place: Place, family: str) -> None:
         ("2500ms", 2500),
         ("PT2S", 2000),
         ("1h 30m", 5_400_000),
+        ("1h, 30m", 5_400_000),
+        ("2,5s", 2500),
+        ("PT2,5S", 2500),
         ("P1DT0.5S", 86_400_500),
     ],
 )
@@ -262,7 +310,8 @@ def test_a_send_with_a_delay_tells_when_it_runs(resident_place: Place, delay: st
 
 
 @pytest.mark.parametrize(
-    "delay", ["2000", "", "2 parsecs", "-2s", "P", "PT", "1e400s", "9" * 18 + "w"]
+    "delay",
+    ["2000", "", "2 parsecs", "1M", "1s,", "1s,2s", "-2s", "P", "PT", "1e400s", "9" * 18 + "w"],
 )
 def test_a_delay_without_unit_or_sense_is_refused(resident_place: Place, delay: str) -> None:
     async def main() -> None:

@@ -174,8 +174,9 @@ def test_a_target_in_a_body_is_looked_up(resident_place: Place, target: dict[str
 def test_a_body_that_names_no_target_is_refused(resident_place: Place, body: bytes) -> None:
     async def main() -> None:
         async with wire(resident_place) as on:
-            answer = await on.ingress.post("/restate/lookup", content=body, headers=JSON)
-            assert error(answer)[0] == 400
+            for headers in (JSON, {}):
+                answer = await on.ingress.post("/restate/lookup", content=body, headers=headers)
+                assert error(answer)[0] == 400
 
     run(main())
 
@@ -194,6 +195,25 @@ def test_awakeables_are_completed_and_a_second_time_is_accepted_too(
                 assert (answer.status_code, answer.content) == (202, b"")
             assert (await waiting).json() == "hello"
             assert (await on.ingress.get(f"{path}/resolve")).status_code == 405
+
+    run(main())
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/json"])
+def test_an_awakeables_value_is_json_whatever_it_says_that_it_is(
+    resident_place: Place, content_type: str | None
+) -> None:
+    async def main() -> None:
+        async with wire(resident_place) as on:
+            waiting = asyncio.ensure_future(on.call("/Waiter/wait"))
+            await until(lambda: bool(on.waiter.ids))
+            path = f"/restate/a/{on.waiter.ids[0]}/resolve"
+            headers = {} if content_type is None else {"content-type": content_type}
+            bad = await on.ingress.post(path, content=b"a=b", headers=headers)
+            assert error(bad)[0] == 400
+            answer = await on.ingress.post(path, content=b'"hello"', headers=headers)
+            assert answer.status_code == 202
+            assert (await waiting).json() == "hello"
 
     run(main())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import logging
@@ -372,6 +373,15 @@ def test_all_addresses_of_a_name_have_the_same_port() -> None:
         sock.close()
 
 
+def test_no_answer_waits_until_its_first_part_is_acknowledged() -> None:
+    (listener,) = bound(Listens("ingress", "127.0.0.1", 0, "", False))
+    listener.listen()
+    with listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.mark.parametrize("taken", ["port", "admin_port"])
 def test_a_port_in_use_is_named_with_its_flag_and_nothing_is_left_behind(
     data: Path, taken: str
@@ -458,3 +468,21 @@ def test_no_message_can_look_like_a_record_of_its_own() -> None:
     assert second.startswith("    2026-")
     assert second.endswith("\\x1b[2J")
     assert len(JsonFormatter().format(record_of("a\nb\u2028c")).splitlines()) == 1
+
+
+def test_the_body_of_an_answer_does_not_wait_for_its_headers_to_be_acknowledged() -> None:
+    async def main() -> int:
+        accepted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+        (sock,) = bound(Listens("ingress", "127.0.0.1", 0, "", False))
+        server = await asyncio.start_server(lambda _, writer: accepted.put(writer), sock=sock)
+        async with server:
+            _, client = await asyncio.open_connection(*sock.getsockname())
+            writer = await accepted.get()
+            taken = writer.get_extra_info("socket")
+            option: int = taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for each in (client, writer):
+                each.close()
+                await each.wait_closed()
+            return option
+
+    assert run(main()) != 0

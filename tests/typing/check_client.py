@@ -22,7 +22,6 @@ from perdure import (
     InvocationPage,
     InvocationSummary,
     PromiseInfo,
-    QueryResult,
     Workflow,
     WorkflowContext,
     WorkflowSharedContext,
@@ -102,4 +101,4 @@ async def inspecting_gives_records(client: Client) -> None:
     assert_type(await client.promises(Approval, "k"), list[PromiseInfo])
     assert_type(await client.state("Approval", "k"), dict[str, Any])
     assert_type(await client.check(), CheckReport)
-    assert_type(await client.query("select 1"), QueryResult)
+    assert_type(await client.query("select 1"), perdure.QueryResult)

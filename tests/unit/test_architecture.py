@@ -92,6 +92,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"_options", "_runtime", "_store"},
     "http": VERBS | {"_sql", "engine"},
     "_client": VALUES
+    | {"_sql"}
     | DECLARING
     | {"_absent", "_binding", "_calling", "_declarations", "_handles", "_promises", "_runtime"}
     | {"_sql", "_verbs"},

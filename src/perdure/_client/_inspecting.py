@@ -16,7 +16,7 @@ from perdure._runtime._describe import Description, check_range
 from perdure._runtime._filter import InvocationFilter
 from perdure._runtime._keyed import PromiseInfo, encode_state
 from perdure._runtime._listing import InvocationPage, check_limit
-from perdure._sql import DEFAULT_ROWS_MAX, DEFAULT_TIMEOUT_S, QueryResult, check_query
+from perdure._sql import QueryResult
 from perdure.serde import UNTYPED, serde_for
 
 T = TypeVar("T")
@@ -81,31 +81,20 @@ class Inspecting(_verbs.Listing, Connected):
     async def query(
         self, sql: str, *, timeout_s: float = 10.0, rows_max: int = 10_000
     ) -> QueryResult:
-        """As :meth:`Engine.query`; bytes are the text of their base64.
-
-        Of columns that have one name, each shows the last one's values: give them names.
+        """As :meth:`Engine.query`, on the server; blobs arrive as text, in base64.
 
         Raises:
           Unavailable: There was no answer; also all that :meth:`Engine.query` raises.
         """
-        check_query(sql, timeout_s, rows_max)
-        asked: dict[str, Any] = {"query": sql}
-        if timeout_s != DEFAULT_TIMEOUT_S:  # a Restate server knows none of these
-            asked["timeout_s"] = timeout_s
-        if rows_max != DEFAULT_ROWS_MAX:
-            asked["rows_max"] = rows_max
+        asked = {"query": sql, "timeout_s": timeout_s, "rows_max": rows_max}
+        body = Body(serde_for(UNTYPED).to_json(asked, "query"), JSON)
+        headers = {"accept": JSON.encode()}
         response = await self._admin.ask(
-            "POST",
-            "/query",
-            body=Body(msgspec.json.encode(asked), JSON),
-            headers={"accept": JSON.encode()},
-            waits=True,
-            again=True,
+            "POST", "/query", body=body, headers=headers, again=True, waits=True
         )
         found = record_of(response, _Rows)
-        columns = found.columns or list(dict.fromkeys(name for row in found.rows for name in row))
-        rows = [tuple(row.get(name) for name in columns) for row in found.rows]
-        return QueryResult(columns, rows, found.truncated)
+        rows = [tuple(row[name] for name in found.columns) for row in found.rows]
+        return QueryResult(found.columns, rows, found.truncated)
 
 
 class _State(msgspec.Struct):
@@ -117,8 +106,6 @@ class _Promises(msgspec.Struct):
 
 
 class _Rows(msgspec.Struct):
-    """What Restate answers, and what perdure adds."""
-
     rows: list[dict[str, Any]]
-    columns: list[str] | None = None
-    truncated: bool = False
+    columns: list[str]
+    truncated: bool

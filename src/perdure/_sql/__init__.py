@@ -21,13 +21,10 @@ from perdure._runtime._scheduler import Scheduler
 from perdure._sql._running import Found, Running
 from perdure.errors import InvalidInput
 
-__all__ = ["DEFAULT_ROWS_MAX", "DEFAULT_TIMEOUT_S", "QueryResult", "check_query", "query"]
+__all__ = ["QueryResult", "query"]
 
 QUERIES_MAX = 2
 """Of one engine, at a time; others wait for their turn, within their time."""
-
-DEFAULT_TIMEOUT_S = 10.0
-DEFAULT_ROWS_MAX = 10_000
 
 TIMEOUT_S_MAX = 3600.0
 ROWS_MAX = 1_000_000
@@ -40,7 +37,7 @@ class QueryResult:
     """The rows of a query.
 
     Attributes:
-      columns: Their names, as SQLite gives them; two may be the same.
+      columns: Their names; of several that SQLite calls alike, the later have a number: ``id:1``.
       rows: Values are str, int, float, bytes or None.
       truncated: There were more rows than are here.
     """
@@ -52,11 +49,7 @@ class QueryResult:
 
 
 async def query(
-    scheduler: Scheduler,
-    sql: str,
-    *,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
-    rows_max: int = DEFAULT_ROWS_MAX,
+    scheduler: Scheduler, sql: str, *, timeout_s: float = 10.0, rows_max: int = 10_000
 ) -> QueryResult:
     """What *sql* selects from all that was acknowledged before the call.
 
@@ -66,7 +59,7 @@ async def query(
       StoreClosed, StoreBroken, StoreCorrupt: As for every read.
       ImportError: There is no apsw; the text says how to get it.
     """
-    check_query(sql, timeout_s, rows_max)
+    _check(sql, timeout_s, rows_max)
     running = Running(
         scheduler.store,
         sql,
@@ -119,12 +112,7 @@ def _start(running: Running, turns: asyncio.Semaphore) -> asyncio.Future[Found]:
     return future
 
 
-def check_query(sql: Any, timeout_s: Any, rows_max: Any) -> None:  # Any: what a caller gave.
-    """Refuse what can be no query, before anything is asked.
-
-    Raises:
-      InvalidInput: It is no text, or a number is out of its range.
-    """
+def _check(sql: Any, timeout_s: Any, rows_max: Any) -> None:  # Any: what a caller gave.
     if not isinstance(sql, str) or "\0" in sql:
         raise InvalidInput(f"SQL is a str without zero characters, not {sql!r:.100}")
     if (

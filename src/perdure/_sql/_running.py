@@ -128,7 +128,7 @@ class Running:
             described = cursor.get_description()
             if described and columns:
                 raise InvalidInput("SQL: a query is one statement; there is a second one")
-            columns.extend(str(column[0]) for column in described)
+            columns.extend(_distinct([str(column[0]) for column in described]))
             return True  # a comment has no columns; what else has none is not authorized
 
         connection.exec_trace = begin
@@ -161,6 +161,19 @@ class Running:
         elif snapshot.ended:
             self._why = StoreError("the snapshot has ended")  # another one tells why
         return self._why is not None
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The *names*, a later one of the same followed by a number."""
+    seen: set[str] = set()
+    for position, name in enumerate(names):
+        number, distinct = 0, name
+        while distinct in seen:
+            number += 1
+            distinct = f"{name}:{number}"
+        seen.add(distinct)
+        names[position] = distinct
+    return names
 
 
 def _too_big() -> TerminalError:

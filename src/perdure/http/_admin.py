@@ -24,10 +24,13 @@ from perdure.http._bodies import check_json
 from perdure.http._download import download_backup
 from perdure.http._filters import check_names, filter_of, number_of
 from perdure.http._lifespan import lifespan
-from perdure.http._queries import Query, answer_of
+from perdure.http._openapi import served_at
+from perdure.http._openapi_admin import admin_document
+from perdure.http._openapi_ingress import service_document
+from perdure.http._queries import Query, as_csv, as_json
 from perdure.http._replies import RETRY_AFTER_S, logger, status_of
 from perdure.http._requests import Receive, Scope, Send
-from perdure.http._services import described_handlers, described_service
+from perdure.http._services import Service, described_service
 from perdure.service import ServiceKind
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -37,35 +40,39 @@ VERBS: Final = ("cancel", "kill", "pause", "resume", "purge", "restart-as-new")
 
 
 class Admin:
-    """ASGI app of one engine."""
+    """ASGI app of one engine.
+
+    Attributes:
+      routes: All that it answers.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._services = engine._services
-        self._router = Router(
-            routes=[
-                _route("GET", "/health", self._health),
-                _route("GET", "/version", self._version),
-                _route("GET", "/services", self._list_services),
-                _route("GET", "/services/{service}", self._service),
-                _route("GET", "/services/{service}/handlers", self._handlers),
-                _route("GET", "/services/{service}/handlers/{handler}", self._handler),
-                _route("POST", "/services/{service}/state", self._replace_state),
-                _route("GET", "/state/{service}/{key:path}", self._state),
-                _route("PUT", "/state/{service}/{key:path}", self._set_state),
-                _route("GET", "/workflows/{workflow}/{key:path}", self._workflow),
-                _route("GET", "/invocations", self._invocations),
-                _route("GET", "/invocations/{id}", self._describe),
-                _route("DELETE", "/invocations/{id}", self._delete),
-                _route("PATCH", "/invocations/{id}/{verb}", self._act),
-                _route("PATCH", "/invocations/{verb}", self._act_on_all),
-                _route("POST", "/query", self._query),
-                _route("POST", "/check", self._check),
-                _route("GET", "/backup", self._backup),
-            ],
-            redirect_slashes=False,
-            default=_no_route,
-        )
+        # Made when they are first asked for.
+        self._shown: dict[str, Service] = {}
+        self._documents: dict[str, dict[str, Any]] = {}
+        self.routes = [
+            _Route("/health", GET=self._health),
+            _Route("/version", GET=self._version),
+            _Route("/openapi", GET=self._openapi),
+            _Route("/services", GET=self._list_services),
+            _Route("/services/{service}", GET=self._service),
+            _Route("/services/{service}/openapi", GET=self._service_openapi),
+            _Route("/services/{service}/handlers", GET=self._handlers),
+            _Route("/services/{service}/handlers/{handler}", GET=self._handler),
+            _Route("/services/{service}/state", POST=self._replace_state),
+            _Route("/state/{service}/{key:path}", GET=self._state, PUT=self._set_state),
+            _Route("/workflows/{workflow}/{key:path}", GET=self._workflow),
+            _Route("/invocations", GET=self._invocations),
+            *(_Route(f"/invocations/{verb}", PATCH=self._to_all(verb)) for verb in VERBS),
+            _Route("/invocations/{id}", GET=self._describe, DELETE=self._delete),
+            _Route("/invocations/{id}/{verb}", PATCH=self._act),
+            _Route("/query", POST=self._query),
+            _Route("/check", POST=self._check),
+            _Route("/backup", GET=self._backup),
+        ]
+        self._router = Router(self.routes, redirect_slashes=False, default=_no_route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -94,12 +101,17 @@ class Admin:
             }
         )
 
+    async def _openapi(self, request: Request) -> Response:
+        return _answer(served_at(request.scope["root_path"], admin_document()))
+
     async def _query(self, request: Request) -> Response:
-        asked = await _body(request, Query)
+        asked: Query = await _body(request, Query)
         result = await self._engine.query(
             asked.query, timeout_s=asked.timeout_s, rows_max=asked.rows_max
         )
-        return answer_of(result, request)
+        if "text/csv" in request.headers.get("accept", ""):
+            return Response(as_csv(result), media_type="text/csv")
+        return Response(as_json(result), media_type="application/json")
 
     async def _check(self, request: Request) -> Response:
         return _answer(await self._engine.check())
@@ -110,22 +122,36 @@ class Admin:
     # -- services ---------------------------------------------------------------------------
 
     async def _list_services(self, request: Request) -> Response:
-        return _answer({"services": [described_service(each) for each in self._services.values()]})
+        return _answer({"services": [self._described(name) for name in self._services]})
 
     async def _service(self, request: Request) -> Response:
+        return _answer(self._described(request.path_params["service"]))
+
+    async def _service_openapi(self, request: Request) -> Response:
         name = request.path_params["service"]
-        return _answer(described_service(registered_versions(self._services, name)))
+        if name not in self._documents:
+            self._documents[name] = service_document(registered_versions(self._services, name))
+        return _answer(self._documents[name])
 
     async def _handlers(self, request: Request) -> Response:
-        versions = registered_versions(self._services, request.path_params["service"])
-        return _answer({"handlers": described_handlers(versions)})
+        return _answer({"handlers": self._described(request.path_params["service"]).handlers})
 
     async def _handler(self, request: Request) -> Response:
         service, name = request.path_params["service"], request.path_params["handler"]
-        for each in described_handlers(registered_versions(self._services, service)):
-            if each["name"] == name:
+        for each in self._described(service).handlers:
+            if each.name == name:
                 return _answer(each)
         raise NotFound(f"service {service!r} has no handler {name!r}")
+
+    def _described(self, name: str) -> Service:
+        """A service; its types are looked into once.
+
+        Raises:
+          NotFound: There is none of that name.
+        """
+        if name not in self._shown:
+            self._shown[name] = described_service(registered_versions(self._services, name))
+        return self._shown[name]
 
     # -- keys -------------------------------------------------------------------------------
 
@@ -136,7 +162,7 @@ class Admin:
             raise InvalidInput("version and scope are not supported: leave them out")
         try:
             state = {name: msgspec.json.decode(bytes(raw)) for name, raw in given.new_state.items()}
-        except (msgspec.DecodeError, ValueError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise InvalidInput(f"new_state: a value is no JSON: {error}") from error
         service = request.path_params["service"]
         if registered_service(self._services, service).kind is ServiceKind.SERVICE:
@@ -247,18 +273,21 @@ class Admin:
             and record.handler == "run"
         )
 
-    async def _act_on_all(self, request: Request) -> Response:
-        verb = request.path_params["verb"]
-        if verb not in VERBS:
-            raise _no_verb(verb)
-        check_names(request.query_params, "all")
-        which = filter_of(request.query_params)
-        if which is None:
-            if request.query_params.get("all") != "true":
-                raise InvalidInput(f"{verb} what? Give a filter, or all=true")
-            which = InvocationFilter()
+    def _to_all(self, verb: str) -> Endpoint:
+        """The endpoint that does *verb* to all that a filter means."""
         act = getattr(self._engine, "restart" if verb == "restart-as-new" else verb)
-        return _answer({"count": await act(which)})
+
+        async def endpoint(request: Request) -> Response:
+            check_names(request.query_params, "all")
+            which = filter_of(request.query_params)
+            everything = request.query_params.get("all")
+            if everything not in (None, "true"):
+                raise InvalidInput(f"all: expected true, got {everything[:60]!r}")
+            if which is None and everything is None:
+                raise InvalidInput(f"{verb} what? Give a filter, or all=true")
+            return _answer({"count": await act(which or InvocationFilter())})
+
+        return endpoint
 
 
 class _NewState(msgspec.Struct):
@@ -268,29 +297,49 @@ class _NewState(msgspec.Struct):
     scope: str | None = None
 
 
-def _route(method: str, path: str, endpoint: Endpoint) -> Route:
-    async def guarded(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except TerminalError as error:
-            kind = type(error)
-            return _problem(
-                status_of(error),
-                error.message,
-                None if kind is TerminalError else kind.__name__,
-            )
-        except StoreError as error:
-            logger.warning("refused: %s", error)
-            answer = _problem(503, "the engine is closed or has failed", type(error).__name__)
-            answer.headers["retry-after"] = str(RETRY_AFTER_S)
-            return answer
-        except ClientDisconnect:
-            return Response(status_code=400)  # to nobody
-        except Exception as error:
-            logger.error("a request failed", exc_info=error)
-            return _problem(500, "internal error")
+class _Route(Route):
+    """A path with its endpoints by method; it answers the other methods too.
 
-    return Route(path, guarded, methods=[method])
+    Attributes:
+      allowed: The methods it has.
+    """
+
+    def __init__(self, path: str, **endpoints: Endpoint) -> None:
+        super().__init__(path, self._answer)
+        self.methods = None
+        self.allowed: list[str] = sorted({*endpoints, *(["HEAD"] if "GET" in endpoints else [])})
+        self._endpoints = endpoints
+
+    async def _answer(self, request: Request) -> Response:
+        endpoint = self._endpoints.get("GET" if request.method == "HEAD" else request.method)
+        if endpoint is not None:
+            return await _guarded(endpoint, request)
+        refusal = _problem(405, "method not allowed")
+        refusal.headers["allow"] = ", ".join(self.allowed)
+        return refusal
+
+
+async def _guarded(endpoint: Endpoint, request: Request) -> Response:
+    """The answer of *endpoint*; one, whatever it raises."""
+    try:
+        return await endpoint(request)
+    except TerminalError as error:
+        kind = type(error)
+        return _problem(
+            status_of(error),
+            error.message,
+            None if kind is TerminalError else kind.__name__,
+        )
+    except StoreError as error:
+        logger.warning("refused: %s", error)
+        answer = _problem(503, "the engine is closed or has failed", type(error).__name__)
+        answer.headers["retry-after"] = str(RETRY_AFTER_S)
+        return answer
+    except ClientDisconnect:
+        return Response(status_code=400)  # to nobody
+    except Exception as error:
+        logger.error("a request failed", exc_info=error)
+        return _problem(500, "internal error")
 
 
 def _answer(value: Any, status: int = 200) -> Response:

@@ -20,6 +20,8 @@ from perdure.http._bodies import argument_of
 from perdure.http._completions import Completions
 from perdure.http._durations import parse_duration
 from perdure.http._lifespan import lifespan
+from perdure.http._openapi import served_at
+from perdure.http._openapi_ingress import ingress_document
 from perdure.http._paths import RESERVED, Target, explicit_target, segments_of, target_of
 from perdure.http._replies import (
     Overloaded,
@@ -50,6 +52,7 @@ class Ingress:
         self._services = engine._services
         self._results = Results(engine._services, engine._open_scheduler)
         self._completions = Completions(engine)
+        self._document: dict[str, Any] | None = None  # made when it is first asked for
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -136,6 +139,8 @@ class Ingress:
     async def _extra(self, request: Request, segments: list[str]) -> Reply:
         """What Restate's ingress does not have."""
         match segments[1:]:
+            case ["openapi"]:
+                return _allowed(request, "GET") or self._openapi(request)
             case ["submit", workflow, key, "run"]:
                 target = Target(workflow, key, "run", False)
                 return _allowed(request, "POST") or await self._invoke(
@@ -155,6 +160,11 @@ class Ingress:
     def _health(self) -> Reply:
         self._engine._open_scheduler()
         return reply(200, json_body({"services": sorted(self._services)}))
+
+    def _openapi(self, request: Request) -> Reply:
+        if self._document is None:
+            self._document = ingress_document(self._services)
+        return reply(200, json_body(served_at(request.scope.get("root_path", ""), self._document)))
 
     # -- invoking ---------------------------------------------------------------------------
 

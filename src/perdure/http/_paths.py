@@ -30,7 +30,7 @@ class Target(NamedTuple):
 
 
 def segments_of(scope: Mapping[str, Any]) -> list[str]:
-    """The segments of a request's path, below where the app is mounted.
+    """The segments of a request's path, one at least, below where the app is mounted.
 
     Raises:
       InvalidInput: One is no UTF-8 once it is unquoted.
@@ -42,6 +42,7 @@ def segments_of(scope: Mapping[str, Any]) -> list[str]:
     if mounted and scope["path"].startswith("/" + mounted):
         # Servers and frameworks agree that "path" has "root_path" in front, quoted or not.
         parts = parts[mounted.count("/") + 1 :]
+    parts = parts or [""]  # of ``*``, and of the path where the app is mounted
     if "%" not in text:
         return parts
     try:

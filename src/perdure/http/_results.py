@@ -33,13 +33,13 @@ NOT_FOUND: Final = "invocation not found"
 NOT_READY: Final = "the invocation exists but has not completed yet"
 
 
-class _Workflow(msgspec.Struct, tag="workflow", tag_field="target"):
+class WorkflowTarget(msgspec.Struct, tag="workflow", tag_field="target"):
     workflow_name: str = msgspec.field(name="workflowName")
     workflow_key: str = msgspec.field(name="workflowKey")
     scope: str | None = None
 
 
-class _Idempotent(msgspec.Struct, tag="idempotentInvocation", tag_field="target"):
+class IdempotentTarget(msgspec.Struct, tag="idempotentInvocation", tag_field="target"):
     service: str
     handler: str
     idempotency_key: str = msgspec.field(name="idempotencyKey")
@@ -47,11 +47,12 @@ class _Idempotent(msgspec.Struct, tag="idempotentInvocation", tag_field="target"
     scope: str | None = None
 
 
-class _Invocation(msgspec.Struct, tag="invocation", tag_field="target"):
+class InvocationTarget(msgspec.Struct, tag="invocation", tag_field="target"):
     invocation_id: str = msgspec.field(name="invocationId")
 
 
-_TARGETS: Final[Serde[Any]] = serde_for(_Workflow | _Idempotent | _Invocation)
+Target = WorkflowTarget | IdempotentTarget | InvocationTarget
+_TARGETS: Final[Serde[Any]] = serde_for(Target)
 
 
 class Results:
@@ -103,9 +104,9 @@ class Results:
         target = _TARGETS.from_json(body, "target")
         if getattr(target, "scope", None) is not None:
             raise InvalidInput("there are no scopes here: leave scope out")
-        if isinstance(target, _Invocation):
+        if isinstance(target, InvocationTarget):
             return self.by_id(target.invocation_id)
-        if isinstance(target, _Workflow):
+        if isinstance(target, WorkflowTarget):
             return self.by_workflow(target.workflow_name, target.workflow_key)
         return self.by_idempotency_key(
             target.service, target.key, target.handler, target.idempotency_key

@@ -5,7 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Final
 
+import msgspec
+
 from perdure._annotations import describe_type
+from perdure.http._schemas import schema_of
+from perdure.serde import Serde
 from perdure.service import HandlerDefinition, HandlerKind, ServiceKind, Versions
 
 _SERVICE_TYPES: Final = {
@@ -22,44 +26,86 @@ _HANDLER_TYPES: Final = {
 }
 
 
-def described_service(versions: Versions) -> dict[str, Any]:
-    """A service: its highest version, and which others are served beside it."""
-    definition = versions[0][0]
-    return {
-        "name": definition.name,
-        "ty": _SERVICE_TYPES[definition.kind],
-        "revision": definition.version,
-        "versions": [each.version for each, _ in versions],
-        "public": not definition.private,
-        "documentation": definition.description,
-        "handlers": described_handlers(versions),
-        "idempotency_retention": _duration(definition.idempotency_retention),
-        "workflow_completion_retention": _duration(definition.retention),
-        "journal_retention": _duration(definition.journal_retention),
-    }
+class Handler(msgspec.Struct):
+    """A handler of the highest version of its service that has it.
+
+    The schemas are null where there is no value, or where it is not JSON.
+    """
+
+    name: str
+    ty: str | None
+    public: bool
+    documentation: str
+    input_description: str
+    output_description: str
+    input_json_schema: dict[str, Any] | None
+    output_json_schema: dict[str, Any] | None
+    revision: int
 
 
-def described_handlers(versions: Versions) -> list[dict[str, Any]]:
+class Service(msgspec.Struct):
+    """A service: its highest version, and which others are served beside it.
+
+    Retentions are in seconds; null is the engine's default.
+    """
+
+    name: str
+    ty: str
+    revision: int
+    versions: list[int]
+    public: bool
+    documentation: str
+    handlers: list[Handler]
+    idempotency_retention: float | None
+    workflow_completion_retention: float | None
+    journal_retention: float | None
+
+
+def newest_handlers(versions: Versions) -> list[HandlerDefinition]:
     """The handlers of a service, each of the highest version that has it."""
     newest: dict[str, HandlerDefinition] = {}
     for definition, _ in versions:
         for name, handler in definition.handlers.items():
             newest.setdefault(name, handler)
-    return [_handler(each) for each in newest.values()]
+    return list(newest.values())
 
 
-def _handler(handler: HandlerDefinition) -> dict[str, Any]:
-    return {
-        "name": handler.name,
-        "ty": _HANDLER_TYPES[handler.kind],
-        "public": not handler.private,
-        "documentation": handler.description,
-        "input_description": describe_type(handler.argument) if handler.takes_argument else "none",
-        "output_description": describe_type(handler.result),
-        "revision": handler.version,
-    }
+def described_service(versions: Versions) -> Service:
+    definition = versions[0][0]
+    return Service(
+        name=definition.name,
+        ty=_SERVICE_TYPES[definition.kind],
+        revision=definition.version,
+        versions=[each.version for each, _ in versions],
+        public=not definition.private,
+        documentation=definition.description,
+        handlers=[_handler(each) for each in newest_handlers(versions)],
+        idempotency_retention=_seconds(definition.idempotency_retention),
+        workflow_completion_retention=_seconds(definition.retention),
+        journal_retention=_seconds(definition.journal_retention),
+    )
 
 
-def _duration(duration: timedelta | None) -> float | None:
-    """Seconds; None: the engine's default."""
+def _handler(handler: HandlerDefinition) -> Handler:
+    takes = handler.takes_argument
+    return Handler(
+        name=handler.name,
+        ty=_HANDLER_TYPES[handler.kind],
+        public=not handler.private,
+        documentation=handler.description,
+        input_description=describe_type(handler.argument) if takes else "none",
+        output_description=describe_type(handler.result),
+        input_json_schema=_schema(handler.argument_serde, output=False) if takes else None,
+        output_json_schema=_schema(handler.result_serde, output=True),
+        revision=handler.version,
+    )
+
+
+def _schema(serde: Serde[Any], *, output: bool) -> dict[str, Any] | None:
+    if serde.annotation in (bytes, None, type(None)):
+        return None
+    return schema_of(serde.annotation, output=output)
+
+
+def _seconds(duration: timedelta | None) -> float | None:
     return None if duration is None else duration.total_seconds()
