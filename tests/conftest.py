@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from engine_support import Place
 from invariants import assert_invariants
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was() -> Iterator[None]:
+    """A test that silences perdure's log silences it for itself alone."""
+    log = logging.getLogger("perdure")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 @pytest.fixture(params=[10_000, 0], ids=["resident", "evicted"])

@@ -24,6 +24,7 @@ PROGRAMS = {
     "counter": "visits: 100",
     "inventory": "later: Stock(available=3, reserved=0)",
     "loan_application": "bob: granted, 5000, by the clerk",
+    "mounted_in_fastapi": "paid by: ada",
     "order_fulfilment": "the order is delivered",
     "shopping_cart": "paid: 9.00",
     "user_onboarding": "Bob: expired",

@@ -81,14 +81,14 @@ def check_json(content_type: bytes | None) -> None:
 
 
 def body_of(value: Any, serde: Serde[Any]) -> Body:
-    """The body that a result is answered as: of ``bytes`` as it is, of ``-> None`` none.
+    """The body that a result is answered as: of ``bytes`` as they are, of ``-> None`` none.
 
     Raises:
       InvalidInput: It has no JSON form.
     """
     annotation = serde.annotation
     if annotation is bytes:
-        return Body(value, RAW)
+        return Body(value, RAW) if value else EMPTY
     if annotation is None or annotation is type(None):
         return EMPTY
     return Body(serde.to_json(value, "result"), JSON)

@@ -9,7 +9,7 @@ from perdure._ids import parse_awakeable
 from perdure._promises import find_promise
 from perdure.engine import Engine
 from perdure.errors import AlreadyCompleted, InvalidInput
-from perdure.http._bodies import RAW, check_json, value_of
+from perdure.http._bodies import RAW, value_of
 from perdure.http._replies import Reply, reply
 from perdure.http._requests import Request
 from perdure.serde import UNTYPED, Serde, serde_for
@@ -66,12 +66,14 @@ class Completions:
 
 
 def _free_value(request: Request, body: bytes, place: str) -> Any:
-    """The value of a body for whoever waits, of whose type nothing is known: nothing is None."""
+    """The value of a body for whoever waits, of whose type nothing is known: nothing is None.
+
+    JSON whatever it says that it is, as on Restate, except that bytes may be sent as they are.
+    """
     if not body:
         return None
     if request.content_type is not None and request.content_type.startswith(RAW):
         return body
-    check_json(request.content_type)
     serde: Serde[Any] = serde_for(UNTYPED)
     return serde.from_json(body, place)
 

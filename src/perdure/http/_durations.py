@@ -16,10 +16,11 @@ _SECONDS: Final = {
     **dict.fromkeys(("d", "day", "days"), 86_400.0),
     **dict.fromkeys(("w", "week", "weeks"), 604_800.0),
 }
-_PART: Final = re.compile(r"\s*(\d{1,18}(?:\.\d{1,9})?)\s*([a-z]+)", re.ASCII)
+# A decimal comma is one before a digit; one before a space stands between two parts.
+_PART: Final = re.compile(r"\s*(\d{1,18}(?:[.,]\d{1,9})?)\s*([a-z]+)(?:,(?=\s+\d))?", re.ASCII)
 _ISO: Final = re.compile(
     r"P(?:(\d{1,18})W)?(?:(\d{1,18})D)?"
-    r"(?:T(?:(\d{1,18})H)?(?:(\d{1,18})M)?(?:(\d{1,18}(?:\.\d{1,9})?)S)?)?",
+    r"(?:T(?:(\d{1,18})H)?(?:(\d{1,18})M)?(?:(\d{1,18}(?:[.,]\d{1,9})?)S)?)?",
     re.ASCII,
 )
 _ISO_SECONDS: Final = (604_800.0, 86_400.0, 3600.0, 60.0, 1.0)
@@ -50,12 +51,16 @@ def _seconds(text: str) -> float | None:
     iso = _ISO.fullmatch(text.upper())
     if iso is not None and any(iso.groups()):
         parts = zip(iso.groups(), _ISO_SECONDS, strict=True)
-        return sum(float(number) * unit for number, unit in parts if number)
+        return sum(_number(text) * unit for text, unit in parts if text)
     position, total = 0, 0.0
     while position < len(text):
-        part = _PART.match(text.lower(), position)
+        part = _PART.match(text, position)
         if part is None or part[2] not in _SECONDS:
             return None
-        total += float(part[1]) * _SECONDS[part[2]]
+        total += _number(part[1]) * _SECONDS[part[2]]
         position = part.end()
     return total if text else None
+
+
+def _number(text: str) -> float:
+    return float(text.replace(",", "."))

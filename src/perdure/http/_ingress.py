@@ -22,7 +22,14 @@ from perdure.http._durations import parse_duration
 from perdure.http._lifespan import lifespan
 from perdure.http._openapi import served_at
 from perdure.http._openapi_ingress import ingress_document
-from perdure.http._paths import RESERVED, Target, explicit_target, segments_of, target_of
+from perdure.http._paths import (
+    RESERVED,
+    Target,
+    explicit_target,
+    no_such_path,
+    segments_of,
+    target_of,
+)
 from perdure.http._replies import (
     Overloaded,
     Reply,
@@ -134,7 +141,7 @@ class Ingress:
                 self._check_service(service)
                 found = results.by_idempotency_key(service, key, handler, idempotency_key)
                 return refused or await results.answer(request, verb, found)
-        raise InvalidInput(f"bad path: /{'/'.join(segments)[:200]}")
+        raise no_such_path(segments)
 
     async def _extra(self, request: Request, segments: list[str]) -> Reply:
         """What Restate's ingress does not have."""
@@ -155,7 +162,7 @@ class Ingress:
                 return _allowed(request, "POST") or await self._completions.signal(
                     request, invocation_id, name
                 )
-        raise InvalidInput(f"bad path: /{'/'.join(segments)[:200]}")
+        raise no_such_path(segments)
 
     def _health(self) -> Reply:
         self._engine._open_scheduler()
@@ -170,10 +177,10 @@ class Ingress:
 
     async def _invoke(self, request: Request, target: Target, *, attaching: bool = False) -> Reply:
         """Call or send; *attaching*: to what was started already, where it was."""
+        definition = self._handler(target)
         refused = _allowed(request, "POST", "GET")
         if refused is not None:
             return refused
-        definition = self._handler(target)
         query = request.query()
         delay = None
         if "delay" in query:
@@ -249,6 +256,14 @@ class Ingress:
         """The handler that a path means, if it may be called from outside."""
         self._check_service(target.service)
         versions = self._services[target.service]
+        keyed = versions[0][0].kind is not ServiceKind.SERVICE
+        if keyed is (target.key is None):
+            keys, shape = (
+                ("keys", "/:object-name/:object-key/:handler")
+                if keyed
+                else ("no keys", "/:service-name/:handler")
+            )
+            raise InvalidInput(f"bad path: {target.service} has {keys}, expected {shape}")
         definition = newest(versions, target.handler)
         if definition is None:
             raise _not_found(
@@ -257,11 +272,6 @@ class Ingress:
             )
         if definition.private:
             raise InvalidInput("the invoked service is not public")
-        keyed = versions[0][0].kind is not ServiceKind.SERVICE
-        if keyed is (target.key is None):
-            kind = versions[0][0].kind
-            shape = "/:object-name/:object-key/:handler" if keyed else "/:service-name/:handler"
-            raise InvalidInput(f"bad path: {target.service} is a {kind}, expected {shape}")
         return definition
 
     def _check_service(self, name: str) -> None:

@@ -92,7 +92,11 @@ def _set_options(sock: socket.socket, family: socket.AddressFamily) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    # Connections inherit these. A client that waits for weeks sends nothing: only so is it noticed
+    # Connections inherit these. Head and body of an answer are two writes, and the second is not to
+    # wait until the client has acknowledged the first, 40 ms later: asyncio sees to that only for
+    # sockets that were made with TCP's number.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # A client that waits for weeks sends nothing: only so is it noticed
     # that its machine is gone.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE:

@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
-from perdure.errors import InvalidInput
+from perdure.errors import InvalidInput, TerminalError
 
 RESERVED = ("restate", "perdure")
 """First segments of the ingress's own paths: no service on it may be called so."""
+
+_WHOLE = {"awakeables": 4, "a": 4, "workflow": 5, "invocation": 4}
+"""Second segments of paths below ``restate``, and how many segments the shortest such has."""
 
 
 class Target(NamedTuple):
@@ -38,8 +41,10 @@ def segments_of(scope: Mapping[str, Any]) -> list[str]:
     raw = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
     text = raw.partition(b"?")[0].decode("ascii", "replace")
     parts = text.split("/")[1:]
+    if len(parts) > 1 and not parts[-1]:
+        del parts[-1]  # a slash at the end says nothing
     mounted = scope.get("root_path", "").strip("/")
-    if mounted and scope["path"].startswith("/" + mounted):
+    if mounted and f"{scope['path']}/".startswith(f"/{mounted}/"):
         # Servers and frameworks agree that "path" has "root_path" in front, quoted or not.
         parts = parts[mounted.count("/") + 1 :]
     parts = parts or [""]  # of ``*``, and of the path where the app is mounted
@@ -49,6 +54,13 @@ def segments_of(scope: Mapping[str, Any]) -> list[str]:
         return [unquote_to_bytes(part).decode() for part in parts]
     except UnicodeDecodeError:
         raise InvalidInput(f"bad path: {text[:200]} is not UTF-8") from None
+
+
+def no_such_path(segments: list[str]) -> TerminalError:
+    """The refusal of a path below ``restate`` or ``perdure`` that there is not."""
+    if len(segments) < 2 or len(segments) < _WHOLE.get(segments[1], 0):
+        return InvalidInput(f"bad path: /{'/'.join(segments)[:200]}")
+    return TerminalError("not found", 404)
 
 
 def target_of(segments: list[str]) -> Target:

@@ -12,7 +12,7 @@ from perdure._ids import InvocationId, format_id, parse_id
 from perdure._runtime._layout import Output, Record, idempotency_target, run_target
 from perdure._runtime._scheduler import Scheduler
 from perdure.errors import InvalidInput, NotFound
-from perdure.http._bodies import body_of, check_json
+from perdure.http._bodies import body_of
 from perdure.http._replies import (
     Reply,
     Source,
@@ -88,9 +88,12 @@ class Results:
         self, service: str, key: str | None, handler: str, idempotency_key: str
     ) -> InvocationId | None:
         """Raises:
+        InvalidInput: The service has no keys, or has keys and this is none.
         NotFound: There is no such service here.
         """
-        registered_versions(self._services, service)
+        keyed = registered_versions(self._services, service)[0][0].kind is not ServiceKind.SERVICE
+        if keyed is (key is None):
+            raise InvalidInput(f"bad path: {service} has {'keys' if keyed else 'no keys'}")
         return self._find(idempotency_target(service, key or "", handler, idempotency_key))
 
     async def by_body(self, request: Request) -> InvocationId | None:
@@ -100,7 +103,6 @@ class Results:
           InvalidInput: It names nothing.
         """
         body = await request.body()
-        check_json(request.content_type)
         target = _TARGETS.from_json(body, "target")
         if getattr(target, "scope", None) is not None:
             raise InvalidInput("there are no scopes here: leave scope out")
