@@ -95,7 +95,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"_sql"}
     | DECLARING
     | {"_absent", "_binding", "_calling", "_declarations", "_handles", "_promises", "_runtime"}
-    | {"_sql", "_verbs"},
+    | {"_verbs"},
     "client": {"_client"},
     "cli": {"__init__", "_absent", "_doctor", "_restoring", "_viewing", "client", "engine", "http"}
     | {"service"},
