@@ -97,6 +97,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"_absent", "_binding", "_calling", "_declarations", "_handles", "_promises", "_runtime"}
     | {"_verbs"},
     "client": {"_client"},
+    "cli": {"__init__", "_absent", "_doctor", "_restoring", "_viewing", "client", "engine", "http"}
+    | {"service"},
+    "__main__": {"cli"},
     "__init__": VALUES
     | DECLARING
     | {"_declarations", "_handles", "_runtime", "_sql", "client", "engine", "saga"},

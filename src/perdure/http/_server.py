@@ -231,10 +231,16 @@ class Server:
             each.close()
 
 
-async def serve(engine: Engine, **options: Unpack[Options]) -> None:
+async def serve(
+    engine: Engine,
+    *,
+    started: Callable[[Server], None] | None = None,
+    **options: Unpack[Options],
+) -> None:
     """Open *engine*, serve it as :class:`Server` does until SIGTERM or SIGINT, and close it.
 
     A second signal ends the process at once, as a crash would: nothing acknowledged is lost.
+    *started* is called once both apps listen.
 
     Raises:
       CanNotServe: Before anything was opened.
@@ -244,6 +250,8 @@ async def serve(engine: Engine, **options: Unpack[Options]) -> None:
     try:
         with _signals() as stop:
             async with engine, server:
+                if started is not None:
+                    started(server)
                 failure = await _until_stop_or_failure(engine, stop)
             if failure is not None:
                 raise failure
@@ -303,12 +311,8 @@ def run(
       server can not listen as it is told.
     """
     log_to_stderr(log_format, log_level)
-    # A request makes some hundred objects, hardly one of them in a cycle. Looking for cycles among
-    # each 700 new ones, as Python does by itself, takes a tenth of the processor.
-    gc.set_threshold(NEW_OBJECTS, 50, 50)
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve(engine, **options))
+        run_to_the_end(engine, **options)
     except CanNotServe as error:
         logger.critical("%s", error)
         return 2
@@ -318,6 +322,20 @@ def run(
     except KeyboardInterrupt:  # before or after the server has the signals
         return 128 + signal.SIGINT
     return 0
+
+
+def run_to_the_end(
+    engine: Engine,
+    *,
+    started: Callable[[Server], None] | None = None,
+    **options: Unpack[Options],
+) -> None:
+    """:func:`serve` in a process that does nothing else; raises as that does."""
+    # A request makes some hundred objects, hardly one of them in a cycle. Looking for cycles among
+    # each 700 new ones, as Python does by itself, takes a tenth of the processor.
+    gc.set_threshold(NEW_OBJECTS, 50, 50)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve(engine, started=started, **options))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
