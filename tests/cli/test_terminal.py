@@ -85,6 +85,44 @@ def test_on_a_narrow_terminal_only_the_last_column_is_cut(
     assert cut == "inv_06h2rot3r4001iod0i8gvoss7c  suspended  promise 'place' …"
 
 
+def test_what_an_invocation_waits_for_is_seen_on_a_terminal_of_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    row = ("inv_06h2rot3r4001iod0i8gvoss7c", "Counter/slowk/slow", "backing-off", "1m 47s", "12")
+    columns = ("ID", "INVOCATION", "STATUS", "AGE", "ATTEMPT", "LAST FAILURE")
+    failure = "RuntimeError: the upstream is down, and " + "so on " * 30
+    _output.Output(as_json=False).show(_output.table(columns, [(*row, failure)]))
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.startswith(
+        "inv_06h2rot3r4001iod0i8gvoss7c  Counter/slowk/slow  backing-off  1m 47s"
+    )
+    assert "RuntimeError: the upstream is down, and so on" in line
+    assert len(line) <= 160
+
+
+@pytest.mark.parametrize("option", ["", "--json"])
+def test_what_the_encoding_lacks_is_written_as_json_writes_it(tmp_path: Path, option: str) -> None:
+    script = f"""if True:
+        from perdure.cli import _main, _output
+        code = _main.run(["call", "Ä/日", '"ü"', "--url", "ü", *{option.split()}])
+        assert code == 2, code
+        _output.Output({bool(option)}).value("hé 日 😀")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment(PYTHONIOENCODING="ascii"),
+        check=True,
+        capture_output=True,
+    )
+    assert done.stdout == b'"h\\u00e9 \\u65e5 \\ud83d\\ude00"\n'
+    assert b"'\\u00fc' is no URL" in done.stderr
+
+
 def test_json_on_a_terminal_is_indented(tmp_path: Path) -> None:
     code, written = on_terminal("version", "--json", cwd=tmp_path)
     assert code == 0

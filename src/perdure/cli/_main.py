@@ -12,7 +12,7 @@ import typer
 
 from perdure.cli import _app
 from perdure.cli._failures import Exit, Failure, failure_of
-from perdure.cli._output import PipeClosed, report
+from perdure.cli._output import PipeClosed, escape_what_can_not_be_encoded, report
 
 # typer carries a click of its own, or uses the installed one: this is the class in either.
 _USAGE_ERROR: Final = cast(type[Exception], typer.BadParameter.__mro__[2])
@@ -24,6 +24,7 @@ _PIPE_CLOSED: Final = 128 + signal.SIGPIPE
 def run(arguments: Sequence[str]) -> int:
     """The exit code of ``perdure`` with these *arguments*, as docs/reference/cli.md lists them."""
     as_json = "--json" in arguments
+    escape_what_can_not_be_encoded()
     try:
         code = _app.app(list(arguments), prog_name="perdure", standalone_mode=False)
         sys.stdout.flush()

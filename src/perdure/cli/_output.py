@@ -8,7 +8,11 @@ a terminal must not obey it.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
+import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,6 +34,10 @@ Tell: TypeAlias = Callable[[int, int], None]
 
 _WHOLE: Final = 100_000
 """Columns of what is no terminal: nothing is cut."""
+
+_COLUMN: Final = 40
+_LAST_COLUMN: Final = 16
+"""What is not cut off a column of a table, and of the last one."""
 
 _ESCAPED: Final = {
     code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
@@ -79,6 +87,19 @@ def console(*, stderr: bool = False) -> Console:
     )
 
 
+def escape_what_can_not_be_encoded() -> None:
+    """Have stdout and stderr write characters that their encoding lacks as JSON writes them."""
+    codecs.register_error("perdure", _as_json_does)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="perdure")
+
+
+def _as_json_does(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
 class PipeClosed(Exception):
     """Who read stdout has left. Not an OSError, of which typer would make an exit code."""
 
@@ -125,7 +146,7 @@ class Output:
         """Write for people."""
         on = console()
         with on.capture() as capture:
-            on.print(renderable)
+            on.print(renderable, crop=False)
         with _pipe():
             for line in capture.get().splitlines():
                 print(line.rstrip())
@@ -174,13 +195,26 @@ def report(failure: Failure, as_json: bool) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Text | str]]) -> Table:
-    """A table; its last column is the one that is cut where the terminal is narrow."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for place, name in enumerate(columns, start=1):
+    """A table; its last column is the one that is cut where the terminal is narrow.
+
+    Where it would not be seen at all, each row has as many lines of the terminal as it takes.
+    """
+    cells = [[_cell(each) for each in row] for row in (columns, *rows)]
+    natural = [max(each.cell_len for each in column) for column in zip(*cells, strict=True)]
+    least = [min(each, _COLUMN) for each in natural]
+    if least:
+        least[-1] = min(least[-1], _LAST_COLUMN)
+    gaps = 2 * (len(columns) - 1)
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    width = console().width
+    if sum(least) + gaps > width:
+        whole_lines = math.ceil((sum(least) + gaps) / width) * width
+        made.width = min(whole_lines, sum(natural) + gaps)
+    for place, (name, narrowest) in enumerate(zip(cells[0], least, strict=True), start=1):
         # rich makes narrower first what may be wrapped; the cells of it are cut all the same.
-        made.add_column(_cell(name), no_wrap=place < len(columns))
-    for row in rows:
-        made.add_row(*(_cell(each) for each in row))
+        made.add_column(name, no_wrap=place < len(columns), min_width=narrowest)
+    for row in cells[1:]:
+        made.add_row(*row)
     return made
 
 
