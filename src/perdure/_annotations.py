@@ -94,7 +94,7 @@ def reason_of(error: Exception) -> str:
         return "nested too deeply"
     if not hasattr(error, "errors"):
         text = str(error)
-        return text[:1].lower() + text[1:]
+        return text if text.startswith("JSON") else text[:1].lower() + text[1:]
     details = cast(Any, error).errors()  # A pydantic ValidationError.
     steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in details[0]["loc"]]
     problem: str = details[0]["msg"]

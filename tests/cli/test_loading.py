@@ -106,6 +106,14 @@ def test_a_path_is_answered_with_the_module_it_is(write: Write, form: str) -> No
     assert refusal(form.format(module)).failure.hint == f"write {module}:services"
 
 
+def test_a_path_from_the_root_is_answered_with_the_module_seen_from_here(write: Write) -> None:
+    module = write("services = [Greeter()]")
+    inside = refusal(f"{Path.cwd()}/{module}.py")
+    assert inside.failure.hint == f"write {module}:services"
+    outside = refusal(f"/somewhere/else/{module}.py:those")
+    assert outside.failure.hint == f"go to /somewhere/else and write {module}:those"
+
+
 def test_what_the_module_raises_is_shown_with_the_lines_of_it_alone(write: Write) -> None:
     module = write("import json\nservices = json.loads('{')\n")
     error = refusal(module)
@@ -120,7 +128,9 @@ def test_what_the_module_raises_is_shown_with_the_lines_of_it_alone(write: Write
 
 def test_a_syntax_error_is_shown_with_its_place(write: Write) -> None:
     module = write("def f(:\n")
-    assert f'{module}.py", line 3' in str(refusal(module))
+    told = str(refusal(module))
+    assert f'{module}.py", line 3' in told
+    assert "importlib" not in told
 
 
 def test_a_module_that_lacks_another_one_shows_its_own_line(write: Write) -> None:

@@ -249,6 +249,32 @@ def test_describe_tells_what_it_waits_for_where_and_the_journal(ask: Ask, key: s
     assert "set state 'item': 'a book'" in told
 
 
+def test_describe_of_what_was_paused_tells_how_it_goes_on(ask: Ask, key: str) -> None:
+    id = send(ask, f"Order/{key}/run", '"a book"')
+    until(ask, id, "suspended")
+    ask("pause", id)
+    told = ask("describe", id).out
+    assert f"perdure resume {id}" in told
+    assert "it waits for ever" not in told
+
+
+def test_describe_of_what_backs_off_says_that_nothing_is_done_yet(ask: Ask) -> None:
+    id = send(ask, "Greeter/fail")
+    until(ask, id, "backing-off")
+    told = ask("describe", id).out
+    assert "the kettle is cold" in told
+    assert "(nothing yet)" in told
+
+
+def test_the_failure_before_a_pause_is_told_after_it(ask: Ask) -> None:
+    id = send(ask, "Greeter/fail")
+    until(ask, id, "backing-off")
+    ask("pause", id)
+    told = ask("describe", id).out
+    assert "paused by hand" in told
+    assert "the kettle is cold" in told
+
+
 def test_describe_shows_a_part_of_the_journal(ask: Ask, key: str) -> None:
     id = send(ask, f"Order/{key}/run", '"a book"')
     until(ask, id, "suspended")
@@ -256,6 +282,21 @@ def test_describe_shows_a_part_of_the_journal(ask: Ask, key: str) -> None:
     assert [each["index"] for each in found["journal"]] == [1]
     assert found["journal_next"] == 2
     assert "more, from entry 2" in found["timeline"]
+
+
+def test_an_id_may_be_copied_with_the_space_around_it(ask: Ask, key: str) -> None:
+    id = send(ask, f"Order/{key}/run", '"a book"')
+    assert ask.json("describe", f" {id}\n")["id"] == id
+    assert ask.json("pause", f"{id} ") == {"id": id, "done": True}
+    assert ask("attach", f"{id} ", "--now").code == ask("attach", id, "--now").code
+
+
+def test_a_token_file_that_can_not_be_read_is_a_mistake_of_usage(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"t\xff\n")
+    for name, said in (("binary", "it is not UTF-8"), ("none", "No such file")):
+        done = ask("ps", "--admin-token-file", str(tmp_path / name), "--json")
+        assert (done.code, done.error["kind"]) == (2, "Usage")
+        assert said in done.error["message"]
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,12 @@ def test_an_argument_is_json_a_file_or_stdin(
     assert json_of("-") == [1, 2]
 
 
+def test_a_file_may_begin_and_end_its_lines_as_on_windows(tmp_path: Path) -> None:
+    file = tmp_path / "argument.json"
+    file.write_bytes(b'\xef\xbb\xbf{"item":\r\n1}\r\n')
+    assert json_of(f"@{file}") == {"item": 1}
+
+
 def test_a_text_that_is_no_json_is_shown_as_it_has_to_be_quoted() -> None:
     with pytest.raises(CommandError) as caught:
         json_of("bob's")

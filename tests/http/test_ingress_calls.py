@@ -120,6 +120,12 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
         400,
         "argument of Greeter.greet: expected `str`, got `object`",
     ),
+    (
+        "/Greeter/greet",
+        {"content": b"'x'", "headers": JSON},
+        400,
+        "argument of Greeter.greet: JSON is malformed: invalid character (byte 0)",
+    ),
     ("/Greeter/greet", {"json": 12}, 400, "argument of Greeter.greet: expected `str`, got `int`"),
     (
         "/Greeter/price",

@@ -143,6 +143,12 @@ def test_what_can_not_be_a_token_is_refused_and_not_shown(token: str) -> None:
     assert not token or token not in str(refused.value)
 
 
+def test_a_file_that_is_no_text_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_bytes(b"t\xff\n")
+    with pytest.raises(ValueError, match="tokens is no file of tokens: it is not UTF-8"):
+        Tokens.from_file(tmp_path / "tokens")
+
+
 def test_no_tokens_at_all_are_refused() -> None:
     with pytest.raises(ValueError, match="there is none"):
         Tokens([])

@@ -77,7 +77,7 @@ class Description:
     def timeline(self) -> str:
         """The journal as text, a line an entry."""
         if not self.journal_kept:
-            return "(journal not kept)"
+            return "(journal not kept)" if self.completed_at else "(nothing yet)"
         lines = [
             f"{entry.index:>5}  {entry.time:%Y-%m-%d %H:%M:%S}.{entry.time.microsecond // 1000:03}"
             f"  {'  ' if entry.is_command else '<-'} {entry.text}"

@@ -12,6 +12,7 @@ from perdure._runtime._consequences import Consequences
 from perdure._runtime._instance import LIVE
 from perdure._runtime._layout import Backoff, unpack_waiter, waiter
 from perdure._runtime._outstanding import outstanding_in
+from perdure._runtime._status import last_backoff
 from perdure._store import Db
 from perdure.errors import Conflict, InvalidInput, Killed, NotFound
 from perdure.serde import encode_failure
@@ -153,10 +154,12 @@ class Interventions:
         """Have an unfinished invocation told nothing until it is resumed."""
         scheduler = self._scheduler
         now_ms = scheduler.clock.now_ms()
+        before = last_backoff(scheduler, invocation_id)
         instance = scheduler.residents.by_id.get(invocation_id)
         if instance is not None:
             scheduler.setbacks.put_back(instance, None)
-        scheduler.setbacks.pause(invocation_id, Backoff(0, now_ms, now_ms, "paused by hand"))
+        why = "paused by hand" if before is None else f"paused by hand, after {before.failure}"
+        scheduler.setbacks.pause(invocation_id, Backoff(0, now_ms, now_ms, why))
         unit = scheduler.store.seal()
         if instance is not None:
             instance.last_unit = unit

@@ -17,7 +17,7 @@ from perdure.cli._failures import usage
 from perdure.cli._filters import ByAge, ByHandler, ByKey, ByService, ByStatus, filter_of
 from perdure.cli._output import facts, lines, one_line, plain, table, to_json
 from perdure.cli._times import age, moment
-from perdure.cli._values import json_of, keyed_of, text_of
+from perdure.cli._values import Id, json_of, keyed_of, text_of
 from perdure.cli._where import Reader, Where
 
 # Any, in this module: what stores hold.
@@ -148,7 +148,7 @@ def _add_describe(app: typer.Typer) -> None:
     @command(app, "perdure describe inv_…", reads=True)
     async def describe(
         where: Where,
-        invocation_id: Annotated[str, typer.Argument(metavar="ID", help="Of the invocation.")],
+        invocation_id: Id,
         journal_from: Annotated[
             int, typer.Option("--from", min=0, help="The first journal entry to show.")
         ] = 0,
@@ -166,6 +166,7 @@ def _add_describe(app: typer.Typer) -> None:
 
 
 def _described(found: Description) -> RenderableType:
+    paused = found.status is Status.PAUSED
     attempt = str(found.attempt) if found.attempt > 1 or found.last_failure else ""
     head = facts(
         [
@@ -178,6 +179,7 @@ def _described(found: Description) -> RenderableType:
             ("attempt", attempt),
             ("last failure", found.last_failure),
             ("keeps waiting", found.blocks),
+            ("goes on with", f"perdure resume {found.id}" if paused else ""),
         ]
     )
     return lines(
@@ -199,7 +201,7 @@ def _waits(found: Description) -> Iterable[Text]:
     more = found.waiting_count - len(found.waiting_on)
     if more > 0:
         yield Text(f"  … and {more:,} more")
-    if found.waits_without_timeout:
+    if found.waits_without_timeout and found.status is not Status.PAUSED:
         yield Text("  without a timeout: if nobody acts, it waits for ever", style="yellow")
 
 

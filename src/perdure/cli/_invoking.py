@@ -12,7 +12,7 @@ import typer
 from perdure._absent import ABSENT
 from perdure.cli._commands import command
 from perdure.cli._output import facts
-from perdure.cli._values import duration_of, headers_of, json_of, read_bytes, target_of
+from perdure.cli._values import Id, duration_of, headers_of, json_of, read_bytes, target_of
 from perdure.cli._where import Where
 
 # Any, in this module: what handlers take and return.
@@ -125,7 +125,7 @@ def _add_attach(app: typer.Typer) -> None:
     @command(app, "perdure attach inv_…", reads=True)
     async def attach(
         where: Where,
-        invocation_id: Annotated[str, typer.Argument(metavar="ID", help="Of the invocation.")],
+        invocation_id: Id,
         now: Annotated[
             bool, typer.Option("--now", help="Do not wait: fail if there is no result yet.")
         ] = False,

@@ -43,8 +43,12 @@ def load_services(target: str) -> list[Any]:
     if name.endswith(".py") or "/" in name or not name:
         hint = ""
         if name:
-            dotted = name.removesuffix(".py").strip("./").replace("/", ".")
+            path = Path(os.path.relpath(name.removesuffix(".py")))
+            dotted = ".".join(path.parts)
             hint = f"write {dotted}:{attribute or _DEFAULT_NAME}"
+            if path.parts[:1] == ("..",):
+                path = path.resolve()
+                hint = f"go to {path.parent} and write {path.name}:{attribute or _DEFAULT_NAME}"
         raise usage(f"{name!r} is no module: a module has dots, and no slashes", hint)
     module = _import(name)
     value = _attribute(module, attribute) if attribute else _default(module)
@@ -165,8 +169,10 @@ def _failed(what: str, error: BaseException) -> CommandError:
     """What the user's code raised, with the last lines of it that led there."""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [each for each in frames if not each.filename.startswith(_OTHERS)]
+    # A syntax error has its place itself, and no frame of theirs.
+    shown = theirs if isinstance(error, SyntaxError) else theirs or frames
     told = [
-        *traceback.format_list((theirs or frames)[-_FRAMES_SHOWN:]),
+        *traceback.format_list(shown[-_FRAMES_SHOWN:]),
         *traceback.format_exception_only(error),
     ]
     text = "".join(told).rstrip()

@@ -13,6 +13,7 @@ from perdure.cli._commands import command
 from perdure.cli._failures import usage
 from perdure.cli._filters import ByAge, ByHandler, ByKey, ByService, ByStatus, filter_of
 from perdure.cli._output import one_line
+from perdure.cli._values import id_of
 from perdure.cli._where import Where
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 Id = Annotated[
     str | None,
-    typer.Argument(metavar="[ID]", show_default=False, help="Of one; without it, by filter."),
+    typer.Argument(
+        metavar="[ID]", show_default=False, callback=id_of, help="Of one; without it, by filter."
+    ),
 ]
 All = Annotated[bool, typer.Option("--all", help="All that it can be done to.")]
 

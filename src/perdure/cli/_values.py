@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
+import typer
 
 from perdure.cli._failures import usage
 
 # Any, in this module: what JSON has.
 
 _SHOWN_MAX: Final = 60
+
+
+def id_of(given: str | None) -> str | None:
+    """An id without the space around it that it was copied with."""
+    return None if given is None else given.strip()
+
+
+Id = Annotated[
+    str,
+    typer.Argument(metavar="ID", callback=id_of, help="Of the invocation."),
+]
 
 
 class Target(NamedTuple):
@@ -107,7 +120,7 @@ def json_of(text: str) -> Any:
     Raises:
       CommandError: It is no JSON; the text shows how to write a string.
     """
-    content = read_bytes(text)
+    content = read_bytes(text).removeprefix(codecs.BOM_UTF8)  # editors on Windows begin with it
     try:
         return msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

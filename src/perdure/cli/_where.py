@@ -101,7 +101,13 @@ def _token(file: Path | None, variable: str) -> str | None:
     if file is None:
         given = os.environ.get(variable, "").split(",")
     else:
-        given = [line for line in file.read_text("utf-8").splitlines() if not line.startswith("#")]
+        try:
+            lines = file.read_text("utf-8").splitlines()
+        except OSError as error:
+            raise usage(f"can not read the token in {file}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise usage(f"can not read the token in {file}: it is not UTF-8") from error
+        given = [line for line in lines if not line.startswith("#")]
     tokens = [each.strip() for each in given if each.strip()]
     if file is not None and not tokens:
         raise usage(f"{file}: there is no token in it")
