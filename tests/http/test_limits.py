@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from dataclasses import fields
 from typing import Any
@@ -24,7 +25,7 @@ from server_support import (
 )
 
 from perdure.http import Limits
-from perdure.http._requests import App, Receive, Scope, Send
+from perdure.http._requests import App, ClientGone, Receive, Request, Scope, Send
 from perdure.http._traffic import Waiting
 
 SHORT = 0.2
@@ -548,5 +549,63 @@ def test_bytes_that_are_no_request_are_refused() -> None:
             await client.send(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
             assert (await client.answer()).status == 400
             assert await client.is_closed()
+
+    run(main())
+
+
+@pytest.mark.parametrize("target", [b"http://", b"http://localhost", b"http://localhost:99999/x"])
+def test_a_target_without_a_path_is_no_request_and_no_failure_of_the_server(
+    target: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with listening() as listener:
+            async with connected(listener) as client:
+                await client.send(b"GET ", target, b" HTTP/1.1\r\n\r\n")
+                assert (await client.answer()).status == 400
+                assert await client.is_closed()
+            async with connected(listener) as client:
+                await client.send(GET)
+                assert (await client.answer()).status == 200
+                await client.send(b"GET ", target, b" HTTP/1.1\r\n\r\n")
+                assert (await client.answer()).status == 400
+
+    run(main())
+    assert caplog.records == []
+
+
+def test_any_number_of_offers_at_once_are_passed_over() -> None:
+    offer = GET[:-2] + b"connection: upgrade\r\nupgrade: h2c\r\n\r\n"
+
+    async def main() -> None:
+        async with client_of() as client:
+            await client.send(offer * 1_500)
+            for _ in range(1_500):
+                assert (await client.answer()).status == 200
+
+    run(main())
+
+
+@pytest.mark.parametrize("behind", [GET, POST + b"content-length: 100000\r\n\r\n" + b"x" * 100_000])
+@pytest.mark.parametrize("abort", [False, True])
+def test_a_client_that_leaves_with_a_request_behind_one_that_waits_ends_the_wait(
+    behind: bytes, abort: bool
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request.of(scope, receive)
+        await request.body()
+        with contextlib.suppress(ClientGone):
+            await request.unless_gone(asyncio.get_running_loop().create_future())
+
+    async def main() -> None:
+        limits = Limits(header_seconds=SHORT)
+        async with listening(app, limits) as listener:
+            state, traffic = listener.watch.state, listener._app.traffic
+            async with connected(listener) as client:
+                await client.send(GET, behind)
+                await until(lambda: len(traffic.waiting) == 1)
+                if abort:
+                    client.writer.transport.abort()
+            await until(lambda: not (traffic.waiting or state.tasks or state.connections))
+            assert traffic.working == 0
 
     run(main())
