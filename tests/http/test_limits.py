@@ -8,8 +8,10 @@ import socket
 from dataclasses import fields
 from typing import Any
 
+import httpx
 import pytest
-from engine_support import run, until
+from engine_support import Place, run, until
+from http_support import Greeter, Signup
 from server_support import (
     Answer,
     Asked,
@@ -24,7 +26,7 @@ from server_support import (
     listening,
 )
 
-from perdure.http import Limits
+from perdure.http import Limits, ingress
 from perdure.http._requests import App, ClientGone, Receive, Request, Scope, Send
 from perdure.http._traffic import Waiting
 
@@ -148,14 +150,28 @@ def test_requests_that_wait_leave_room_for_those_that_are_worked_on() -> None:
     run(main())
 
 
-def test_more_requests_than_may_wait_are_told_to_come_again() -> None:
+def test_of_more_requests_than_may_wait_nothing_is_accepted_and_what_ends_the_waits_is(
+    place: Place,
+) -> None:
     async def main() -> None:
-        door = Door(waiting=True)
-        guard = guarded(door, limits=Limits(waiting=3))
-        waiting = await crowd(door, guard, 4)
-        assert [each.done() for each in waiting] == [False, False, False, True]
-        door.open.set()
-        assert [(await each).status for each in waiting] == [200, 200, 200, 429]
+        async with place.engine(Greeter(), Signup()) as engine:
+            app = ingress(engine, limits=Limits(waiting=2))
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as on:
+                runs = [
+                    asyncio.ensure_future(on.post(f"/Signup/{key}/run", json=key)) for key in "ab"
+                ]
+                await until(lambda: len(app.traffic.waiting) == 2)
+                attached = "/restate/workflow/Signup/a/attach"
+                for refused in (await on.post("/Signup/c/run", json="c"), await on.get(attached)):
+                    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+                assert (await on.get("/restate/workflow/Signup/c/output")).status_code == 404
+                assert (await on.get("/restate/health")).status_code == 200
+                for key in "ab":
+                    path = f"/perdure/promises/Signup/{key}/approval/resolve"
+                    assert (await on.post(path, json="yes")).status_code == 200
+                assert [(await each).json() for each in runs] == ["a:yes", "b:yes"]
+                assert (await on.get(attached)).json() == "a:yes"
 
     run(main())
 
@@ -166,10 +182,10 @@ def test_a_request_that_fails_or_is_cancelled_gives_its_place_back() -> None:
             raise RuntimeError
 
     async def main() -> None:
-        guard = guarded(failing, limits=Limits(working=1, waiting=1))
+        guard = guarded(failing, limits=Limits(working=1))
         assert [(await Asked(guard).answer()).status for _ in range(3)] == [500, 500, 500]
         door = Door(waiting=True)
-        guard = guarded(door, limits=Limits(working=1, waiting=1))
+        guard = guarded(door, limits=Limits(working=1))
         (waiting,) = await crowd(door, guard, 1)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -127,7 +127,7 @@ class Guard:
         limits: Limits = DEFAULT_LIMITS,
         open_paths: Iterable[str] = (),
     ) -> None:
-        self.traffic = Traffic()
+        self.traffic = Traffic(limits.waiting)
         self.local_only = False
         self.form = form
         self._app = app
@@ -198,7 +198,7 @@ class Guard:
             return _TOO_LARGE
         if traffic.stopping:
             return _STOPPING
-        if traffic.working >= limits.working or len(traffic.waiting) >= limits.waiting:
+        if traffic.working >= limits.working:
             return _BUSY
         return None
 
