@@ -303,6 +303,12 @@ class Connection(HttpToolsProtocol):
         elif _has_left(self.transport):
             self.transport.abort()
 
+    def cut_off(self) -> None:
+        """Close, where an answer has begun: the part that has come is not to pass for all."""
+        answering = self._answering
+        if answering and answering.response_started and not answering.response_complete:
+            self.transport.abort()
+
     def _refuse(self, status: int, message: str) -> None:
         """Answer, if that is still possible, and close."""
         if self._unanswered:

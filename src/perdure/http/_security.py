@@ -154,12 +154,13 @@ class Guard:
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:
-            if not traffic.stopping or exchange.started:
+            if not traffic.stopping:
                 raise
             task = asyncio.current_task()
             assert task is not None
             task.uncancel()
-            await exchange.refuse(_STOPPING)
+            if not exchange.started:
+                await exchange.refuse(_STOPPING)
         except ClientDisconnect:
             return
         except Exception as error:
