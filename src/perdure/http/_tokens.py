@@ -136,7 +136,10 @@ def _version(path: Path) -> _Version | None:
 
 
 def _read(path: Path) -> tuple[bytes, ...]:
-    lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: it is not UTF-8") from None  # that error shows a byte of it
     tokens = [
         (number, line)
         for number, line in enumerate(lines, start=1)
