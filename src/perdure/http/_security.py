@@ -204,7 +204,7 @@ class Guard:
         return None
 
     def _needs_no_token(self, scope: Scope) -> bool:
-        """Health, which tells no more than names; and a preflight, in which a browser can send none."""
+        """Health, which tells names alone; and a preflight, in which a browser can send none."""
         if scope["path"].removeprefix(scope.get("root_path", "")) in self._open_paths:
             return True
         if scope["method"] != "OPTIONS":
