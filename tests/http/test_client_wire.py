@@ -479,6 +479,32 @@ def test_a_closed_client_asks_nothing_and_ends_its_waits() -> None:
     run(main())
 
 
+def test_a_client_closed_between_two_tries_says_so() -> None:
+    async def main() -> None:
+        busy = refusal(429, "busy", **{"retry-after": "0.2"})
+        async with scripted(busy) as (script, client):
+            waiting = asyncio.ensure_future(client.call(Desk.nothing))
+            await until(lambda: len(script.requests) == 1)
+            await asyncio.sleep(0.05)  # until the answer is there
+            await client.close()
+            with pytest.raises(Unavailable) as caught:
+                await waiting
+            assert caught.value.maybe_accepted is False
+
+    run(main())
+
+
+def test_a_closed_client_makes_no_backup(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with scripted(None) as (_, client):
+            await client.close()
+            with pytest.raises(Unavailable, match="closed"):
+                await client.backup(tmp_path / "copy")
+
+    run(main())
+    assert not list(tmp_path.iterdir())
+
+
 def test_httpx_is_imported_when_a_client_is_made_and_its_absence_is_named() -> None:
     program = (
         "import sys, perdure, perdure.client\n"

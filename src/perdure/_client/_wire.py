@@ -101,13 +101,12 @@ class Wire:
         Raises:
           Unavailable: There was none.
         """
-        if self._http.is_closed:
-            raise Unavailable("the client is closed", maybe_accepted=False)
         again = again or method == "GET"
         maybe_accepted = False
         deadline = time.monotonic() + self._timeout
         tries = itertools.count()
         while True:
+            self._check_open(maybe_accepted)  # each time: it may have been closed in a pause
             began = time.monotonic()
             request = self._request(method, path, query, body, headers, deadline - began, waits)
             response: httpx.Response | None = None
@@ -158,6 +157,10 @@ class Wire:
         except httpx.InvalidURL as error:
             raise InvalidInput(f"{url} is no URL: {error}") from error
 
+    def _check_open(self, maybe_accepted: bool) -> None:
+        if self._http.is_closed:
+            raise Unavailable("the client is closed", maybe_accepted=maybe_accepted)
+
     def _no_answer(self, error: httpx.RequestError | None, maybe_accepted: bool) -> Unavailable:
         reason = str(error) or type(error).__name__
         outcome = (
@@ -177,6 +180,7 @@ class Wire:
           PerdureError: The server refused.
           Unavailable: There was none, or the connection was lost while it was read.
         """
+        self._check_open(False)
         request = self._request("GET", path, _NO_QUERY, _NOTHING, None, self._timeout, waits=True)
         try:
             response = await self._http.send(request, stream=True)
