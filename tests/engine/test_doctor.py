@@ -244,6 +244,19 @@ def test_a_row_with_a_good_checksum_that_perdure_did_not_write_is_found(path: Pa
     assert "database waiters, key 3f77686174: the row is none of perdure's" in error
 
 
+@pytest.mark.parametrize("db", [Db.INVOCATIONS, Db.OUTPUTS, Db.PENDING, Db.PAUSED, Db.PROMISES])
+@pytest.mark.parametrize("value", [b"", b"\xff", b"\x83\x01", b"?"], ids=repr)
+def test_no_value_with_a_good_checksum_ends_the_check(path: Path, db: Db, value: bytes) -> None:
+    store = Store(path, durability="os")
+    key = rows_of(store, db)[0][0]
+    store.close()
+    put(path, db, key, value)
+    put(path, Db.WAITERS, b"?what", b"")
+    errors = errors_of(check_directory(path, deep=True))
+    assert any("database waiters, key 3f77686174" in error for error in errors), errors
+    assert not any("the process that read it" in error for error in errors), errors
+
+
 def test_a_journal_whose_entries_can_not_be_read_names_its_invocation(path: Path) -> None:
     store = Store(path, durability="os")
     key = rows_of(store, Db.JOURNAL)[0][0]

@@ -94,7 +94,7 @@ class Contents:
                         look[db](key, value)
                 except StoreCorrupt:
                     pass  # the row that it names has been told of, or will be
-                except (ValueError, IndexError, TypeError) as error:
+                except Exception as error:  # decoders have many, without a common base
                     self._damaged(db, key, f"the row is none of perdure's: {error}")
         self._reading("invocations")
         for invocation_id, value in self._rows_of(Db.INVOCATIONS, told=True):
@@ -261,7 +261,7 @@ class Contents:
         except StoreCorrupt as error:
             self._broken(invocation_id, f"can not be read: {error}")
             return
-        except (ValueError, TypeError, IndexError) as error:
+        except Exception as error:  # decoders have many, without a common base
             self._damaged(Db.INVOCATIONS, invocation_id, f"the row is none of perdure's: {error}")
             return
         for rule in broken_rules(rows):
