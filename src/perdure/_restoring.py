@@ -51,6 +51,7 @@ def _restore(source: Path, target: Path, progress: Progress | None) -> None:
     made = not target.exists()
     try:
         target.mkdir(0o700, exist_ok=True)
+        _check_empty(target)
         with filling(target):
             _fill(source, target, progress, made)
     except OSError as error:
@@ -62,7 +63,8 @@ def _restore(source: Path, target: Path, progress: Progress | None) -> None:
 def _fill(source: Path, target: Path, progress: Progress | None, made: bool) -> None:
     partial = target / _PARTIAL_NAME
     try:
-        _empty(target)
+        _check_empty(target)
+        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(0o700)
         _copy(source, partial / DATA_NAME, progress)
         _check(source, partial)
@@ -91,11 +93,8 @@ def _file_of(backup: Path) -> Path:
     return file
 
 
-def _empty(target: Path) -> None:
-    left = os.listdir(target)
-    if left == [_PARTIAL_NAME]:  # of a restore that was killed
-        shutil.rmtree(target / _PARTIAL_NAME)
-    elif left:
+def _check_empty(target: Path) -> None:
+    if set(os.listdir(target)) - {_PARTIAL_NAME}:  # that one is of a restore that was killed
         raise StoreError(
             f"{target} is not empty: restore to a new directory, then have the engine open that"
         )

@@ -223,6 +223,18 @@ def test_a_missing_row_is_found(
     assert any(part in each for each in found for part in expected.split("|")), found
 
 
+def test_an_idempotency_key_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Place(tmp_path / "data", 10_000).engine(Echo()) as engine:
+            await engine.send(Echo.say, 1, delay=3600, idempotency_key="once")
+
+    run(main())
+    assert check_directory(tmp_path / "data", deep=True).ok
+    remove(tmp_path / "data", Db.TARGETS)
+    (error,) = errors_of(check_directory(tmp_path / "data", deep=True))
+    assert "is not found by its idempotency key" in error
+
+
 def test_a_quick_check_reads_no_rows(path: Path) -> None:
     remove(path, Db.INVOCATIONS)
     assert not check_directory(path, deep=True).ok

@@ -164,7 +164,7 @@ def test_an_engine_that_opens_a_directory_as_a_restore_begins_is_refused(
             Store(tmp_path / "new")
         raise OSError(0, "enough seen")
 
-    monkeypatch.setattr(_restoring, "_empty", intrude)
+    monkeypatch.setattr(_restoring, "_fill", intrude)
     with pytest.raises(StoreError, match="enough seen"):
         restore(backup, tmp_path / "new")
 

@@ -21,6 +21,8 @@ from perdure._runtime._layout import (
     Goes,
     Record,
     TimerKey,
+    idempotency_target,
+    run_target,
     target_digest,
     u64,
     unpack_group,
@@ -266,7 +268,21 @@ class Contents:
             return
         for rule in broken_rules(rows):
             self._broken(invocation_id, rule, record)
+        if rows.output is None and not self._is_found_by_key(invocation_id, record):
+            self._broken(invocation_id, "is not found by its idempotency key", record)
         self._count_versions(rows)
+
+    def _is_found_by_key(self, invocation_id: bytes, record: Record) -> bool:
+        """Whether who asks for it again gets it, and not a second one."""
+        if record.idempotency_key is None:
+            return True
+        key = record.service, record.key
+        targets = (
+            idempotency_target(*key, record.handler, record.idempotency_key),
+            run_target(*key),  # that of a run has no other
+        )
+        found = [self._store.get(Db.TARGETS, target_digest(target), b"") for target in targets]
+        return any(value is not None and value.endswith(invocation_id) for value in found)
 
     def _count_versions(self, rows: Rows) -> None:
         if rows.start is not None and rows.output is None:
