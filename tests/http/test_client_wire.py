@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ from perdure import (
     TerminalError,
     Unavailable,
 )
+from perdure._client import _backing_up
 from perdure.http import ingress
 
 ID = "inv_06d3pdls0000f7hnf6snuijs2k"
@@ -403,6 +406,42 @@ def test_a_backup_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 
     run(main())
     assert [each.name for each in tmp_path.iterdir()] == ["copy"]
+
+
+def test_a_backup_cancelled_as_it_gets_its_name_is_whole_or_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    settle, rmtree = _backing_up._settle, shutil.rmtree
+
+    def slowly(part: Path, target: Path) -> None:
+        begun.set()
+        go_on.wait(5)
+        settle(part, target)
+        ended.set()
+
+    def remove(part: Path, **options: Any) -> None:
+        for file in part.glob("*"):
+            file.unlink()
+        go_on.set()
+        ended.wait(5)
+        rmtree(part, **options)
+
+    monkeypatch.setattr(_backing_up, "_settle", slowly)
+    monkeypatch.setattr(shutil, "rmtree", remove)
+
+    async def main() -> None:
+        async with scripted(reply(200, "tea")) as (_, client):
+            backup = asyncio.ensure_future(client.backup(tmp_path / "copy"))
+            await until(begun.is_set)
+            backup.cancel()
+            await asyncio.sleep(0.05)
+            go_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await backup
+
+    run(main())
+    assert [each.name for each in tmp_path.rglob("*")] in ([], ["copy", "data.mdb"])
 
 
 # -- options --------------------------------------------------------------------------------------
