@@ -274,6 +274,39 @@ def test_503_is_asked_again_only_where_that_does_no_harm() -> None:
     run(main())
 
 
+def test_a_refusal_is_told_though_the_last_try_had_no_answer() -> None:
+    async def main() -> None:
+        closed = refusal(503, "closed", x_perdure_error="StoreClosed", retry_after="0")
+        async with scripted(closed, None, within=0.2) as (script, client):
+            with pytest.raises(StoreClosed, match="closed"):
+                await client.output(ID)
+            assert len(script.requests) == 2
+
+    run(main())
+
+
+def test_the_last_refusal_is_told_though_a_try_before_it_was_lost() -> None:
+    async def main() -> None:
+        closed = refusal(503, "closed", x_perdure_error="StoreClosed", retry_after="9")
+        async with scripted(DROP, closed) as (script, client):
+            with pytest.raises(StoreClosed, match="closed"):
+                await client.resolve_awakeable("sign_1x", 1)
+            assert len(script.requests) == 2
+
+    run(main())
+
+
+def test_a_server_that_names_no_time_is_not_asked_without_a_pause() -> None:
+    async def main() -> None:
+        busy = refusal(429, "busy", retry_after="0")
+        async with scripted(busy, within=0.3) as (script, client):
+            with pytest.raises(PerdureError, match="busy"):
+                await client.call(Desk.nothing)
+            assert 1 < len(script.requests) <= 7
+
+    run(main())
+
+
 @pytest.mark.parametrize("code", [429, 503])
 def test_the_error_of_a_handler_is_final_whatever_its_code(code: int) -> None:
     async def main() -> None:

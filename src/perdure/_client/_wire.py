@@ -103,6 +103,7 @@ class Wire:
         """
         again = again or method == "GET"
         maybe_accepted = False
+        refused: httpx.Response | None = None
         deadline = time.monotonic() + self._timeout
         tries = itertools.count()
         while True:
@@ -123,11 +124,13 @@ class Wire:
                 if waits and now - began >= _HELD_S:
                     deadline, tries = now + self._timeout, itertools.count()
             pause = _pause(next(tries), response)
+            if response is not None or maybe_accepted:
+                refused = response
             may_try = again or not maybe_accepted
             if may_try and now + pause < deadline and not self._http.is_closed:
                 await asyncio.sleep(pause)
-            elif response is not None:
-                return response
+            elif refused is not None:
+                return refused  # it says more than a last try that had no time left
             else:
                 raise self._no_answer(error, maybe_accepted) from error
 
@@ -206,7 +209,7 @@ def _pause(count: int, response: httpx.Response | None) -> float:
     """Seconds until the next try; the server's word goes before."""
     if response is not None:
         try:
-            return max(0.0, float(response.headers.get("retry-after", "")))
+            return max(_FIRST_PAUSE_S, float(response.headers.get("retry-after", "")))
         except ValueError:
             pass  # a date, or none
     longest = min(_PAUSE_S_MAX, _FIRST_PAUSE_S * 2.0 ** min(count, 10))
