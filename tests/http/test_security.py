@@ -189,6 +189,16 @@ def test_a_file_that_has_become_wrong_leaves_the_tokens_as_they_were(
     assert str(token_file.path) in told[0].getMessage()
 
 
+def test_a_file_that_is_no_text_any_more_is_named_and_leaves_the_tokens_as_they_were(
+    token_file: TokenFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    token_file.path.write_bytes(b"\xff\xfe")
+    assert token_file.accepted() == [TOKEN]
+    (told,) = caplog.messages
+    assert str(token_file.path) in told
+    assert "0xff" not in told
+
+
 def test_a_file_that_is_away_for_a_while_leaves_the_tokens_as_they_were(
     token_file: TokenFile, caplog: pytest.LogCaptureFixture
 ) -> None:
