@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from perdure._doctor import check_directory
-from perdure._store import DATA_NAME, ReaderLock, is_ours, sync_directory, sync_file
+from perdure._store import DATA_NAME, ReaderLock, filling, is_ours, sync_directory, sync_file
 from perdure.errors import StoreCorrupt, StoreError
 
 _PARTIAL_NAME = ".perdure-restore.partial"
@@ -34,7 +34,8 @@ def restore(
       progress: Called now and then with the bytes copied and how many there are.
 
     Raises:
-      DataDirectoryInUse: *backup* is the directory of an engine that is open.
+      DataDirectoryInUse: *backup* is the directory of an engine that is open, or something else
+        is being restored to *data*.
       StoreCorrupt: The backup is damaged; the text says what was found.
       StoreError: It is no backup; *data* is not empty, or can not be written. Then nothing is.
     """
@@ -47,24 +48,33 @@ def restore(
 
 
 def _restore(source: Path, target: Path, progress: Progress | None) -> None:
-    partial = target / _PARTIAL_NAME
     made = not target.exists()
     try:
-        _prepare(target)
+        target.mkdir(0o700, exist_ok=True)
+        _check_empty(target)
+        with filling(target):
+            _fill(source, target, progress, made)
+    except OSError as error:
+        raise StoreError(f"cannot restore to {target}: {error.strerror}") from error
+    sync_directory(target)
+    sync_directory(target.parent)
+
+
+def _fill(source: Path, target: Path, progress: Progress | None, made: bool) -> None:
+    partial = target / _PARTIAL_NAME
+    try:
+        _check_empty(target)
+        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(0o700)
         _copy(source, partial / DATA_NAME, progress)
         _check(source, partial)
         for name in os.listdir(partial):
             # In the same directory, which may be a mount point: a rename is one step there.
             (partial / name).rename(target / name)
-    except OSError as error:
-        raise StoreError(f"cannot restore to {target}: {error.strerror}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        if made and target.is_dir() and not os.listdir(target):
+        if made and not os.listdir(target):
             target.rmdir()
-    sync_directory(target)
-    sync_directory(target.parent)
 
 
 def _file_of(backup: Path) -> Path:
@@ -83,12 +93,8 @@ def _file_of(backup: Path) -> Path:
     return file
 
 
-def _prepare(target: Path) -> None:
-    target.mkdir(0o700, exist_ok=True)
-    left = os.listdir(target)
-    if left == [_PARTIAL_NAME]:  # of a restore that was killed
-        shutil.rmtree(target / _PARTIAL_NAME)
-    elif left:
+def _check_empty(target: Path) -> None:
+    if set(os.listdir(target)) - {_PARTIAL_NAME}:  # that one is of a restore that was killed
         raise StoreError(
             f"{target} is not empty: restore to a new directory, then have the engine open that"
         )

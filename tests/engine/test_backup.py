@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from engine_support import Place, run, until, until_idle
@@ -198,6 +199,19 @@ def test_a_cancelled_backup_leaves_nothing(
     run(main())
 
 
+def test_a_backup_stopped_before_it_copies_copies_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path / "data", durability="os")
+    try:
+        backup = Backup(store, tmp_path / "copy")
+        backup.stop()
+        with patch.object(Store, "copy") as copy, pytest.raises(StoreClosed):
+            backup.run()
+        copy.assert_not_called()
+    finally:
+        store.close()
+    assert os.listdir(tmp_path) == ["data"]
+
+
 def test_closing_the_engine_ends_a_backup_first(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +303,7 @@ def test_a_backup_is_durable_whatever_its_source_was(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from unittest.mock import patch
 from perdure._store import Backup, Db, Store, _backup
 store = Store(sys.argv[1] + "/data")
 for number in range(100):

@@ -223,6 +223,18 @@ def test_a_missing_row_is_found(
     assert any(part in each for each in found for part in expected.split("|")), found
 
 
+def test_an_idempotency_key_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Place(tmp_path / "data", 10_000).engine(Echo()) as engine:
+            await engine.send(Echo.say, 1, delay=3600, idempotency_key="once")
+
+    run(main())
+    assert check_directory(tmp_path / "data", deep=True).ok
+    remove(tmp_path / "data", Db.TARGETS)
+    (error,) = errors_of(check_directory(tmp_path / "data", deep=True))
+    assert "is not found by its idempotency key" in error
+
+
 def test_a_quick_check_reads_no_rows(path: Path) -> None:
     remove(path, Db.INVOCATIONS)
     assert not check_directory(path, deep=True).ok
@@ -242,6 +254,19 @@ def test_a_row_with_a_good_checksum_that_perdure_did_not_write_is_found(path: Pa
     put(path, Db.WAITERS, b"?what", b"")
     (error,) = errors_of(check_directory(path, deep=True))
     assert "database waiters, key 3f77686174: the row is none of perdure's" in error
+
+
+@pytest.mark.parametrize("db", [Db.INVOCATIONS, Db.OUTPUTS, Db.PENDING, Db.PAUSED, Db.PROMISES])
+@pytest.mark.parametrize("value", [b"", b"\xff", b"\x83\x01", b"?"], ids=repr)
+def test_no_value_with_a_good_checksum_ends_the_check(path: Path, db: Db, value: bytes) -> None:
+    store = Store(path, durability="os")
+    key = rows_of(store, db)[0][0]
+    store.close()
+    put(path, db, key, value)
+    put(path, Db.WAITERS, b"?what", b"")
+    errors = errors_of(check_directory(path, deep=True))
+    assert any("database waiters, key 3f77686174" in error for error in errors), errors
+    assert not any("the process that read it" in error for error in errors), errors
 
 
 def test_a_journal_whose_entries_can_not_be_read_names_its_invocation(path: Path) -> None:

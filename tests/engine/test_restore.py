@@ -135,6 +135,40 @@ def test_the_directory_of_an_open_engine_is_refused(resident_place: Place, tmp_p
     assert not (tmp_path / "new").exists()
 
 
+def test_nothing_else_comes_to_a_directory_that_is_being_restored(
+    backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check, refused = _restoring._check, 0
+
+    def intrude(source: Path, copy: Path) -> None:
+        nonlocal refused
+        monkeypatch.setattr(_restoring, "_check", check)
+        with pytest.raises(DataDirectoryInUse, match="is restored to it"):
+            restore(backup, tmp_path / "new")
+        with pytest.raises(StoreError):
+            Store(tmp_path / "new")
+        refused += 1
+        check(source, copy)
+
+    monkeypatch.setattr(_restoring, "_check", intrude)
+    restore(backup, tmp_path / "new")
+    assert refused == 1
+    run(_goes_on(tmp_path / "new"))
+
+
+def test_an_engine_that_opens_a_directory_as_a_restore_begins_is_refused(
+    backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def intrude(*_: object) -> None:
+        with pytest.raises(DataDirectoryInUse):
+            Store(tmp_path / "new")
+        raise OSError(0, "enough seen")
+
+    monkeypatch.setattr(_restoring, "_fill", intrude)
+    with pytest.raises(StoreError, match="enough seen"):
+        restore(backup, tmp_path / "new")
+
+
 def test_a_kill_in_the_middle_leaves_no_data_directory_and_the_next_restore_makes_one(
     backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

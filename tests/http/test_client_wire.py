@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ from perdure import (
     TerminalError,
     Unavailable,
 )
+from perdure._client import _backing_up
 from perdure.http import ingress
 
 ID = "inv_06d3pdls0000f7hnf6snuijs2k"
@@ -271,6 +274,39 @@ def test_503_is_asked_again_only_where_that_does_no_harm() -> None:
     run(main())
 
 
+def test_a_refusal_is_told_though_the_last_try_had_no_answer() -> None:
+    async def main() -> None:
+        closed = refusal(503, "closed", x_perdure_error="StoreClosed", retry_after="0")
+        async with scripted(closed, None, within=0.2) as (script, client):
+            with pytest.raises(StoreClosed, match="closed"):
+                await client.output(ID)
+            assert len(script.requests) == 2
+
+    run(main())
+
+
+def test_the_last_refusal_is_told_though_a_try_before_it_was_lost() -> None:
+    async def main() -> None:
+        closed = refusal(503, "closed", x_perdure_error="StoreClosed", retry_after="9")
+        async with scripted(DROP, closed) as (script, client):
+            with pytest.raises(StoreClosed, match="closed"):
+                await client.resolve_awakeable("sign_1x", 1)
+            assert len(script.requests) == 2
+
+    run(main())
+
+
+def test_a_server_that_names_no_time_is_not_asked_without_a_pause() -> None:
+    async def main() -> None:
+        busy = refusal(429, "busy", retry_after="0")
+        async with scripted(busy, within=0.3) as (script, client):
+            with pytest.raises(PerdureError, match="busy"):
+                await client.call(Desk.nothing)
+            assert 1 < len(script.requests) <= 7
+
+    run(main())
+
+
 @pytest.mark.parametrize("code", [429, 503])
 def test_the_error_of_a_handler_is_final_whatever_its_code(code: int) -> None:
     async def main() -> None:
@@ -405,6 +441,42 @@ def test_a_backup_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["copy"]
 
 
+def test_a_backup_cancelled_as_it_gets_its_name_is_whole_or_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    settle, rmtree = _backing_up._settle, shutil.rmtree
+
+    def slowly(part: Path, target: Path) -> None:
+        begun.set()
+        go_on.wait(5)
+        settle(part, target)
+        ended.set()
+
+    def remove(part: Path, **options: Any) -> None:
+        for file in part.glob("*"):
+            file.unlink()
+        go_on.set()
+        ended.wait(5)
+        rmtree(part, **options)
+
+    monkeypatch.setattr(_backing_up, "_settle", slowly)
+    monkeypatch.setattr(shutil, "rmtree", remove)
+
+    async def main() -> None:
+        async with scripted(reply(200, "tea")) as (_, client):
+            backup = asyncio.ensure_future(client.backup(tmp_path / "copy"))
+            await until(begun.is_set)
+            backup.cancel()
+            await asyncio.sleep(0.05)
+            go_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await backup
+
+    run(main())
+    assert [each.name for each in tmp_path.rglob("*")] in ([], ["copy", "data.mdb"])
+
+
 # -- options --------------------------------------------------------------------------------------
 
 
@@ -477,6 +549,32 @@ def test_a_closed_client_asks_nothing_and_ends_its_waits() -> None:
             assert len(script.requests) == 1
 
     run(main())
+
+
+def test_a_client_closed_between_two_tries_says_so() -> None:
+    async def main() -> None:
+        busy = refusal(429, "busy", **{"retry-after": "0.2"})
+        async with scripted(busy) as (script, client):
+            waiting = asyncio.ensure_future(client.call(Desk.nothing))
+            await until(lambda: len(script.requests) == 1)
+            await asyncio.sleep(0.05)  # until the answer is there
+            await client.close()
+            with pytest.raises(Unavailable) as caught:
+                await waiting
+            assert caught.value.maybe_accepted is False
+
+    run(main())
+
+
+def test_a_closed_client_makes_no_backup(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with scripted(None) as (_, client):
+            await client.close()
+            with pytest.raises(Unavailable, match="closed"):
+                await client.backup(tmp_path / "copy")
+
+    run(main())
+    assert not list(tmp_path.iterdir())
 
 
 def test_httpx_is_imported_when_a_client_is_made_and_its_absence_is_named() -> None:

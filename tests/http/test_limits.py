@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from dataclasses import fields
 from typing import Any
 
+import httpx
 import pytest
-from engine_support import run, until
+from engine_support import Place, run, until
+from http_support import Greeter, Signup
 from server_support import (
     Answer,
     Asked,
@@ -23,8 +26,8 @@ from server_support import (
     listening,
 )
 
-from perdure.http import Limits
-from perdure.http._requests import App, Receive, Scope, Send
+from perdure.http import Limits, ingress
+from perdure.http._requests import App, ClientGone, Receive, Request, Scope, Send
 from perdure.http._traffic import Waiting
 
 SHORT = 0.2
@@ -147,14 +150,28 @@ def test_requests_that_wait_leave_room_for_those_that_are_worked_on() -> None:
     run(main())
 
 
-def test_more_requests_than_may_wait_are_told_to_come_again() -> None:
+def test_of_more_requests_than_may_wait_nothing_is_accepted_and_what_ends_the_waits_is(
+    place: Place,
+) -> None:
     async def main() -> None:
-        door = Door(waiting=True)
-        guard = guarded(door, limits=Limits(waiting=3))
-        waiting = await crowd(door, guard, 4)
-        assert [each.done() for each in waiting] == [False, False, False, True]
-        door.open.set()
-        assert [(await each).status for each in waiting] == [200, 200, 200, 429]
+        async with place.engine(Greeter(), Signup()) as engine:
+            app = ingress(engine, limits=Limits(waiting=2))
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as on:
+                runs = [
+                    asyncio.ensure_future(on.post(f"/Signup/{key}/run", json=key)) for key in "ab"
+                ]
+                await until(lambda: len(app.traffic.waiting) == 2)
+                attached = "/restate/workflow/Signup/a/attach"
+                for refused in (await on.post("/Signup/c/run", json="c"), await on.get(attached)):
+                    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+                assert (await on.get("/restate/workflow/Signup/c/output")).status_code == 404
+                assert (await on.get("/restate/health")).status_code == 200
+                for key in "ab":
+                    path = f"/perdure/promises/Signup/{key}/approval/resolve"
+                    assert (await on.post(path, json="yes")).status_code == 200
+                assert [(await each).json() for each in runs] == ["a:yes", "b:yes"]
+                assert (await on.get(attached)).json() == "a:yes"
 
     run(main())
 
@@ -165,10 +182,10 @@ def test_a_request_that_fails_or_is_cancelled_gives_its_place_back() -> None:
             raise RuntimeError
 
     async def main() -> None:
-        guard = guarded(failing, limits=Limits(working=1, waiting=1))
+        guard = guarded(failing, limits=Limits(working=1))
         assert [(await Asked(guard).answer()).status for _ in range(3)] == [500, 500, 500]
         door = Door(waiting=True)
-        guard = guarded(door, limits=Limits(working=1, waiting=1))
+        guard = guarded(door, limits=Limits(working=1))
         (waiting,) = await crowd(door, guard, 1)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -548,5 +565,63 @@ def test_bytes_that_are_no_request_are_refused() -> None:
             await client.send(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
             assert (await client.answer()).status == 400
             assert await client.is_closed()
+
+    run(main())
+
+
+@pytest.mark.parametrize("target", [b"http://", b"http://localhost", b"http://localhost:99999/x"])
+def test_a_target_without_a_path_is_no_request_and_no_failure_of_the_server(
+    target: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with listening() as listener:
+            async with connected(listener) as client:
+                await client.send(b"GET ", target, b" HTTP/1.1\r\n\r\n")
+                assert (await client.answer()).status == 400
+                assert await client.is_closed()
+            async with connected(listener) as client:
+                await client.send(GET)
+                assert (await client.answer()).status == 200
+                await client.send(b"GET ", target, b" HTTP/1.1\r\n\r\n")
+                assert (await client.answer()).status == 400
+
+    run(main())
+    assert caplog.records == []
+
+
+def test_any_number_of_offers_at_once_are_passed_over() -> None:
+    offer = GET[:-2] + b"connection: upgrade\r\nupgrade: h2c\r\n\r\n"
+
+    async def main() -> None:
+        async with client_of() as client:
+            await client.send(offer * 1_500)
+            for _ in range(1_500):
+                assert (await client.answer()).status == 200
+
+    run(main())
+
+
+@pytest.mark.parametrize("behind", [GET, POST + b"content-length: 100000\r\n\r\n" + b"x" * 100_000])
+@pytest.mark.parametrize("abort", [False, True])
+def test_a_client_that_leaves_with_a_request_behind_one_that_waits_ends_the_wait(
+    behind: bytes, abort: bool
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request.of(scope, receive)
+        await request.body()
+        with contextlib.suppress(ClientGone):
+            await request.unless_gone(asyncio.get_running_loop().create_future())
+
+    async def main() -> None:
+        limits = Limits(header_seconds=SHORT)
+        async with listening(app, limits) as listener:
+            state, traffic = listener.watch.state, listener._app.traffic
+            async with connected(listener) as client:
+                await client.send(GET, behind)
+                await until(lambda: len(traffic.waiting) == 1)
+                if abort:
+                    client.writer.transport.abort()
+            await until(lambda: not (traffic.waiting or state.tasks or state.connections))
+            assert traffic.working == 0
 
     run(main())

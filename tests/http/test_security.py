@@ -145,7 +145,7 @@ def test_what_can_not_be_a_token_is_refused_and_not_shown(token: str) -> None:
 
 def test_a_file_that_is_no_text_is_refused_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_bytes(b"t\xff\n")
-    with pytest.raises(ValueError, match="tokens is no file of tokens: it is not UTF-8"):
+    with pytest.raises(ValueError, match="tokens: it is not UTF-8"):
         Tokens.from_file(tmp_path / "tokens")
 
 
@@ -193,6 +193,16 @@ def test_a_file_that_has_become_wrong_leaves_the_tokens_as_they_were(
     told = [each for each in caplog.records if each.levelno == logging.ERROR]
     assert len(told) == 1  # not once a second
     assert str(token_file.path) in told[0].getMessage()
+
+
+def test_a_file_that_is_no_text_any_more_is_named_and_leaves_the_tokens_as_they_were(
+    token_file: TokenFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    token_file.path.write_bytes(b"\xff\xfe")
+    assert token_file.accepted() == [TOKEN]
+    (told,) = caplog.messages
+    assert str(token_file.path) in told
+    assert "0xff" not in told
 
 
 def test_a_file_that_is_away_for_a_while_leaves_the_tokens_as_they_were(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,16 @@ def test_a_directory_without_the_right_to_write_is_read_and_nothing_is_made(path
     assert wait_for(fork_child(child)) == 0
     assert sorted(os.listdir(path)) == ["data.mdb", "perdure.lock"]
     path.chmod(0o755)
+
+
+def test_it_is_read_where_address_space_is_limited(path: Path) -> None:
+    def child() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))  # less than a map that may grow
+        store = ReadOnlyStore(path)
+        assert store.get(Db.STATE, b"g", b"s") == b"v"
+        store.close()
+
+    assert wait_for(fork_child(child)) == 0
 
 
 def test_a_store_of_another_user_is_a_clear_error(path: Path) -> None:

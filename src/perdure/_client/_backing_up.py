@@ -41,7 +41,11 @@ class BackingUp(Connected):
         try:
             with (part / "data.mdb").open("xb") as file:
                 written = await self._copy(file, progress)
-            await asyncio.to_thread(_settle, part, target)
+            settling = asyncio.ensure_future(asyncio.to_thread(_settle, part, target))
+            try:
+                await asyncio.shield(settling)
+            finally:
+                await asyncio.wait({settling})  # cancelled: nothing is removed before it has ended
         except OSError as error:
             raise StoreError(f"{target} can not be written: {error}") from error
         finally:

@@ -101,13 +101,13 @@ class Wire:
         Raises:
           Unavailable: There was none.
         """
-        if self._http.is_closed:
-            raise Unavailable("the client is closed", maybe_accepted=False)
         again = again or method == "GET"
         maybe_accepted = False
+        refused: httpx.Response | None = None
         deadline = time.monotonic() + self._timeout
         tries = itertools.count()
         while True:
+            self._check_open(maybe_accepted)  # each time: it may have been closed in a pause
             began = time.monotonic()
             request = self._request(method, path, query, body, headers, deadline - began, waits)
             response: httpx.Response | None = None
@@ -124,11 +124,13 @@ class Wire:
                 if waits and now - began >= _HELD_S:
                     deadline, tries = now + self._timeout, itertools.count()
             pause = _pause(next(tries), response)
+            if response is not None or maybe_accepted:
+                refused = response
             may_try = again or not maybe_accepted
             if may_try and now + pause < deadline and not self._http.is_closed:
                 await asyncio.sleep(pause)
-            elif response is not None:
-                return response
+            elif refused is not None:
+                return refused  # it says more than a last try that had no time left
             else:
                 raise self._no_answer(error, maybe_accepted) from error
 
@@ -158,6 +160,10 @@ class Wire:
         except httpx.InvalidURL as error:
             raise InvalidInput(f"{url} is no URL: {error}") from error
 
+    def _check_open(self, maybe_accepted: bool) -> None:
+        if self._http.is_closed:
+            raise Unavailable("the client is closed", maybe_accepted=maybe_accepted)
+
     def _no_answer(self, error: httpx.RequestError | None, maybe_accepted: bool) -> Unavailable:
         reason = str(error) or type(error).__name__
         outcome = (
@@ -177,6 +183,7 @@ class Wire:
           PerdureError: The server refused.
           Unavailable: There was none, or the connection was lost while it was read.
         """
+        self._check_open(False)
         request = self._request("GET", path, _NO_QUERY, _NOTHING, None, self._timeout, waits=True)
         try:
             response = await self._http.send(request, stream=True)
@@ -202,7 +209,7 @@ def _pause(count: int, response: httpx.Response | None) -> float:
     """Seconds until the next try; the server's word goes before."""
     if response is not None:
         try:
-            return max(0.0, float(response.headers.get("retry-after", "")))
+            return max(_FIRST_PAUSE_S, float(response.headers.get("retry-after", "")))
         except ValueError:
             pass  # a date, or none
     longest = min(_PAUSE_S_MAX, _FIRST_PAUSE_S * 2.0 ** min(count, 10))

@@ -21,6 +21,8 @@ from perdure._runtime._layout import (
     Goes,
     Record,
     TimerKey,
+    idempotency_target,
+    run_target,
     target_digest,
     u64,
     unpack_group,
@@ -94,7 +96,7 @@ class Contents:
                         look[db](key, value)
                 except StoreCorrupt:
                     pass  # the row that it names has been told of, or will be
-                except (ValueError, IndexError, TypeError) as error:
+                except Exception as error:  # decoders have many, without a common base
                     self._damaged(db, key, f"the row is none of perdure's: {error}")
         self._reading("invocations")
         for invocation_id, value in self._rows_of(Db.INVOCATIONS, told=True):
@@ -261,12 +263,26 @@ class Contents:
         except StoreCorrupt as error:
             self._broken(invocation_id, f"can not be read: {error}")
             return
-        except (ValueError, TypeError, IndexError) as error:
+        except Exception as error:  # decoders have many, without a common base
             self._damaged(Db.INVOCATIONS, invocation_id, f"the row is none of perdure's: {error}")
             return
         for rule in broken_rules(rows):
             self._broken(invocation_id, rule, record)
+        if rows.output is None and not self._is_found_by_key(invocation_id, record):
+            self._broken(invocation_id, "is not found by its idempotency key", record)
         self._count_versions(rows)
+
+    def _is_found_by_key(self, invocation_id: bytes, record: Record) -> bool:
+        """Whether who asks for it again gets it, and not a second one."""
+        if record.idempotency_key is None:
+            return True
+        key = record.service, record.key
+        targets = (
+            idempotency_target(*key, record.handler, record.idempotency_key),
+            run_target(*key),  # that of a run has no other
+        )
+        found = [self._store.get(Db.TARGETS, target_digest(target), b"") for target in targets]
+        return any(value is not None and value.endswith(invocation_id) for value in found)
 
     def _count_versions(self, rows: Rows) -> None:
         if rows.start is not None and rows.output is None:

@@ -15,7 +15,6 @@ import sys
 import weakref
 from asyncio import _get_running_loop as get_running_loop
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
@@ -46,7 +45,7 @@ def _mend(backend: ModuleType) -> None:
     backend.CancelScope.__hash__ = _hash_of_scope
 
 
-class _BackendFinder(MetaPathFinder):
+class _BackendFinder:
     """Finds anyio's backend as ever, and has it mended once it has been executed."""
 
     def find_spec(

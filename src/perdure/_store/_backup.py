@@ -54,16 +54,20 @@ class Backup:
         except OSError as error:
             raise StoreError(f"cannot make a backup in {parent}: {error.strerror}") from error
         try:
+            self._check_stopped()
             self._copy()
             complete(self._partial)
-            if self._stopped.is_set():
-                raise StoreClosed(f"the backup {self._target} was stopped before it was whole")
+            self._check_stopped()
             self._partial.rename(self._target)
         except OSError as error:
             raise StoreError(f"cannot make {self._target}: {error.strerror}") from error
         finally:
             shutil.rmtree(self._partial, ignore_errors=True)
         sync_directory(parent)
+
+    def _check_stopped(self) -> None:
+        if self._stopped.is_set():
+            raise StoreClosed(f"the backup {self._target} was stopped before it was whole")
 
     def _copy(self) -> None:
         # Under a name of its own: of half a file, a store can not always tell that it is half.

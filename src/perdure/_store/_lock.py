@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from perdure.errors import DataDirectoryInUse, StoreError
@@ -117,6 +118,29 @@ class ReaderLock:
         for descriptor in self._descriptors:
             _release(descriptor)
         self._descriptors.clear()
+
+
+@contextlib.contextmanager
+def filling(directory: Path) -> Iterator[None]:
+    """Keeps others from owning, reading or filling *directory*, which has no lock file as yet.
+
+    Raises:
+      DataDirectoryInUse: Somebody does.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _held.add(descriptor)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataDirectoryInUse(
+                f"{directory} is in use just now: something else is restored to it, or reads it"
+            ) from None
+        except OSError:
+            pass  # not every file system can lock a directory
+        yield
+    finally:
+        _release(descriptor)
 
 
 def read_owner(directory: Path) -> str:

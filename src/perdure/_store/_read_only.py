@@ -35,7 +35,11 @@ class ReadOnlyStore(Store):
             found = _directory.recognise(directory)
             self.warnings = _directory.warnings_of(directory, found.rows)
             self._environment = Environment(
-                str(directory), databases=DATABASES, durability=0, read_only=True
+                str(directory),
+                databases=DATABASES,
+                map_size=found.file_bytes,  # it does not grow, and address space may be limited
+                durability=0,
+                read_only=True,
             )
         except BaseException:
             self._lock.release()

@@ -12,6 +12,7 @@ sweep each second looks at none that is not due.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from email.utils import formatdate
 from enum import Enum, auto
@@ -20,7 +21,7 @@ from typing import Final
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from perdure.http._joining import Joining
@@ -29,6 +30,7 @@ from perdure.http._security import ErrorForm, secured
 
 SWEEP_S: Final = 1.0
 
+_CLOSED_BY_CLIENT: Final = (7, 8)  # CLOSE and CLOSE_WAIT, as Linux numbers them
 _OF_AN_OFFER: Final = (b"connection", b"upgrade", b"http2-settings")
 
 
@@ -77,6 +79,7 @@ class Watch:
         self.heads = Deadlines(limits.header_seconds, Connection.head_is_late)
         self.bodies = Deadlines(limits.body_seconds, Connection.body_is_late)
         self.answers = Deadlines(limits.send_seconds, Connection.answer_is_not_taken)
+        self.queueing: set[Connection] = set()  # with requests behind one that is not answered
         self.closed = asyncio.Event()
         self.closed.set()
         self._all = (self.heads, self.bodies, self.answers)
@@ -96,6 +99,8 @@ class Watch:
         now = loop.time()
         for deadlines in self._all:
             deadlines.sweep(now)
+        for connection in tuple(self.queueing):
+            connection.look_after_client()
         self._timer = loop.call_later(self._every, self._sweep)
 
     def opened(self) -> None:
@@ -104,6 +109,7 @@ class Watch:
     def lost(self, connection: Connection) -> None:
         for deadlines in self._all:
             deadlines.end(connection)
+        self.queueing.discard(connection)
         if not self.state.connections:
             self.closed.set()
 
@@ -127,6 +133,7 @@ class Connection(HttpToolsProtocol):
         self._begun = False  # a request, the first one
         self._timed = False  # there is a deadline for this phase
         self._unanswered = 0  # requests
+        self._answering: RequestResponseCycle | None = None  # the first of them
 
     # -- the connection -----------------------------------------------------------------------
 
@@ -141,6 +148,10 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        answering = self._answering
+        if answering is not None and not answering.response_complete:
+            answering.disconnected = True  # uvicorn tells it to the last request alone
+            answering.message_event.set()
         self._unset_keepalive_if_required()
         self._watch.lost(self)
 
@@ -170,15 +181,18 @@ class Connection(HttpToolsProtocol):
     def _parse(self, data: bytes) -> None:
         """As uvicorn does, apart from offers to speak another protocol."""
         self._unset_keepalive_if_required()
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._refuse(400, "this is no request of HTTP/1.1")
-        except httptools.HttpParserUpgrade as offer:
-            self._pass_over_offer(data[offer.args[0] :])
+        while data:
+            try:
+                self.parser.feed_data(data)
+                data = b""
+            except httptools.HttpParserError:
+                self._refuse(400, "this is no request of HTTP/1.1")
+                return
+            except httptools.HttpParserUpgrade as offer:
+                data = self._without_offer(data[offer.args[0] :])
 
-    def _pass_over_offer(self, rest: bytes) -> None:
-        """Parse the request again without its offer, and *rest* behind its head.
+    def _without_offer(self, rest: bytes) -> bytes:
+        """The request to be parsed again without its offer, and *rest* behind its head.
 
         Java's client offers HTTP/2 in its first request, whatever that is. httptools takes a body
         behind such a head for the other protocol's.
@@ -186,7 +200,7 @@ class Connection(HttpToolsProtocol):
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         if method == b"CONNECT":
             self._refuse(400, "this is no proxy")
-            return
+            return b""
         lines = [method + b" " + self.url + b" HTTP/" + version]
         for name, value in self.headers:
             if name == b"connection" and b"close" in value.lower():
@@ -195,7 +209,7 @@ class Connection(HttpToolsProtocol):
                 lines.append(name + b": " + value)
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-        self._parse(b"\r\n".join([*lines, b"", rest]))
+        return b"\r\n".join([*lines, b"", rest])
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -206,13 +220,17 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             return  # it is parsed again
+        super().on_headers_complete()  # first: where it raises, there is no request
         self._phase = _Phase.BODY
         self._undigested = 0
         self._unanswered += 1
         if self._timed:
             self._timed = False
             self._watch.heads.end(self)
-        super().on_headers_complete()
+        if self.pipeline:
+            self._watch.queueing.add(self)
+        else:
+            self._answering = self.cycle
         if self.scope["method"] != "HEAD":  # nothing follows its head
             self.cycle.transport = Joining(self.transport)  # type: ignore[assignment]
         # Those behind the body would change a request that was let in without them.
@@ -236,6 +254,8 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self._unanswered -= 1
         waiting = len(self.pipeline)
+        if waiting:
+            self._answering = self.pipeline[-1][0]
         super().on_response_complete()
         if self.transport.get_write_buffer_size():
             self._watch.answers.begin(self, self.loop.time())
@@ -276,6 +296,19 @@ class Connection(HttpToolsProtocol):
         if self.transport.get_write_buffer_size():
             self.transport.abort()
 
+    def look_after_client(self) -> None:
+        """Notice that the client has gone, where nothing is read before the next answer."""
+        if not self.pipeline:
+            self._watch.queueing.discard(self)
+        elif _has_left(self.transport):
+            self.transport.abort()
+
+    def cut_off(self) -> None:
+        """Close, where an answer has begun: the part that has come is not to pass for all."""
+        answering = self._answering
+        if answering and answering.response_started and not answering.response_complete:
+            self.transport.abort()
+
     def _refuse(self, status: int, message: str) -> None:
         """Answer, if that is still possible, and close."""
         if self._unanswered:
@@ -290,3 +323,14 @@ class Connection(HttpToolsProtocol):
         lines += [name + b": " + value for name, value in answered]
         self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", body]))
         self.transport.close()
+
+
+def _has_left(transport: asyncio.Transport) -> bool:
+    """Whether the client has closed its side; False where the system does not tell."""
+    if not hasattr(socket, "TCP_INFO"):
+        return False
+    try:
+        told = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+    except OSError:
+        return False
+    return bool(told[0] in _CLOSED_BY_CLIENT)

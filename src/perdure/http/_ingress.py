@@ -211,6 +211,7 @@ class Ingress:
     async def _call(
         self, request: Request, scheduler: Scheduler, ask: Ask, attaching: bool
     ) -> Reply:
+        request.check_room()
         called = begin_call(scheduler, ask)
         if called.output is not None:
             output = await request.unless_gone(called.output)

@@ -23,7 +23,8 @@ class Limits:
       header_bytes: Of all headers of a request; 431.
       target_bytes: Of a path with its query; 414.
       working: Requests that are worked on at a time; 429.
-      waiting: Requests at a time that only wait for the result of an invocation; 429.
+      waiting: Requests at a time that only wait for the result of an invocation; 429 for one more
+        that would, while all others are answered.
       connections: Open at a time; one more is answered 503. Less, where the process may have fewer
         files.
       header_seconds: From the opening of a connection, or the first byte of a further request, to

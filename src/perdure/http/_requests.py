@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
-from perdure.http._replies import Reply
-from perdure.http._traffic import Waiting
+from perdure.http._replies import Overloaded, Reply
+from perdure.http._traffic import Waiting, may_wait
 
 T = TypeVar("T")
 
@@ -87,6 +87,15 @@ class Request(NamedTuple):
         path = (self.scope.get("raw_path") or self.scope["path"].encode()).decode("latin-1")
         handed["x-restate-ingress-path"] = f"{path}?{query.decode('latin-1')}" if query else path
         return handed
+
+    def check_room(self) -> None:
+        """To be called before what is to be waited for is begun.
+
+        Raises:
+          Overloaded: As many requests wait as may.
+        """
+        if not may_wait(self.scope):
+            raise Overloaded("too many requests wait for results; nothing was accepted, try again")
 
     async def unless_gone(self, answer: asyncio.Future[T]) -> T:
         """Wait for *answer* as long as the client does; to be called after the body was read.

@@ -146,6 +146,7 @@ class Results:
         if output is not None:
             await scheduler.answers.committed()
             return self.completed(invocation_id, output, serde)
+        request.check_room()
         output = await request.unless_gone(scheduler.answers.result(invocation_id))
         return self.answered(invocation_id, output, serde)
 

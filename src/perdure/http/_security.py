@@ -127,7 +127,7 @@ class Guard:
         limits: Limits = DEFAULT_LIMITS,
         open_paths: Iterable[str] = (),
     ) -> None:
-        self.traffic = Traffic()
+        self.traffic = Traffic(limits.waiting)
         self.local_only = False
         self.form = form
         self._app = app
@@ -154,12 +154,13 @@ class Guard:
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:
-            if not traffic.stopping or exchange.started:
+            if not traffic.stopping:
                 raise
             task = asyncio.current_task()
             assert task is not None
             task.uncancel()
-            await exchange.refuse(_STOPPING)
+            if not exchange.started:
+                await exchange.refuse(_STOPPING)
         except ClientDisconnect:
             return
         except Exception as error:
@@ -198,12 +199,12 @@ class Guard:
             return _TOO_LARGE
         if traffic.stopping:
             return _STOPPING
-        if traffic.working >= limits.working or len(traffic.waiting) >= limits.waiting:
+        if traffic.working >= limits.working:
             return _BUSY
         return None
 
     def _needs_no_token(self, scope: Scope) -> bool:
-        """Health, which tells nothing; and a preflight, in which a browser can send none."""
+        """Health, which tells names alone; and a preflight, in which a browser can send none."""
         if scope["path"].removeprefix(scope.get("root_path", "")) in self._open_paths:
             return True
         if scope["method"] != "OPTIONS":

@@ -112,6 +112,9 @@ class Listener:
         late = tuple(state.tasks)
         if late:
             logger.warning("%d requests to the %s are cut off", len(late), self.place.name)
+            for connection in tuple(state.connections):
+                if isinstance(connection, Connection):  # all are
+                    connection.cut_off()
             for task in late:
                 task.cancel()
             await _ended(late, _CUT_OFF_S)

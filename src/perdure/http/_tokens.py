@@ -139,7 +139,7 @@ def _read(path: Path) -> tuple[bytes, ...]:
     try:
         lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is no file of tokens: it is not UTF-8") from None
+        raise ValueError(f"{path}: it is not UTF-8") from None  # that error shows a byte of it
     tokens = [
         (number, line)
         for number, line in enumerate(lines, start=1)
@@ -149,7 +149,10 @@ def _read(path: Path) -> tuple[bytes, ...]:
 
 
 def _warn_of_access(path: Path) -> None:
-    mode = path.stat().st_mode & 0o777
+    try:
+        mode = path.stat().st_mode & 0o777
+    except OSError:
+        return  # it has just gone: whoever looks at it next tells of that
     if mode & 0o077:
         logger.warning(
             "others than its owner have access to the tokens in %s (mode %04o): chmod 600 it",

@@ -13,12 +13,14 @@ TRAFFIC: Final = "perdure.traffic"
 
 class Traffic:
     """Attributes:
+    waiting_max: So many may wait at a time.
     working: Requests being worked on, without those that wait.
     waiting: The tasks of the requests that wait.
     stopping: No request is taken any more, and nothing is waited for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, waiting_max: int) -> None:
+        self.waiting_max = waiting_max
         self.working = 0
         self.waiting: set[asyncio.Task[Any]] = set()
         self.stopping = False
@@ -28,6 +30,15 @@ class Traffic:
         self.stopping = True
         for task in self.waiting:
             task.cancel()
+
+
+def may_wait(scope: Mapping[str, Any]) -> bool:
+    """Whether there is room for the wait of a request; to be asked before anything is begun.
+
+    Only what would wait is refused where there is none: what is waited for has to come through.
+    """
+    traffic: Traffic | None = scope.get(TRAFFIC)
+    return traffic is None or len(traffic.waiting) < traffic.waiting_max
 
 
 class Waiting:
