@@ -393,7 +393,6 @@ def test_all_addresses_of_a_name_have_the_same_port() -> None:
 
 def test_no_answer_waits_until_its_first_part_is_acknowledged() -> None:
     (listener,) = bound(Listens("ingress", "127.0.0.1", 0, "", False))
-    listener.listen()
     with listener, socket.create_connection(listener.getsockname()):
         accepted, _ = listener.accept()
         with accepted:
@@ -418,6 +417,21 @@ def test_a_port_in_use_is_named_with_its_flag_and_nothing_is_left_behind(
             free_port = ports["admin_port" if taken == "port" else "port"]
             again.bind(("127.0.0.1", free_port))
     assert not data.exists()
+
+
+def test_one_port_for_both_is_a_port_in_use(data: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(CanNotServe, match=rf":{port}: the port is in use.*--admin-port$"):
+        Server(Engine(data, []), port=port, admin_port=port)
+
+
+def test_without_the_extra_the_import_says_what_to_install() -> None:
+    code = "import sys; sys.modules['starlette'] = None; import perdure.http"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "needs starlette: pip install 'perdure[server]'" in done.stderr
 
 
 def test_a_port_in_use_ends_the_program_with_a_line(data: Path, served: Served) -> None:

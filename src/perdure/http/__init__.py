@@ -5,6 +5,13 @@ Needs ``pip install perdure[server]``.
 
 from __future__ import annotations
 
+try:
+    import starlette  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"perdure.http needs {error.name}: pip install 'perdure[server]'", name=error.name
+    ) from error
+
 from perdure.http._apps import admin, ingress
 from perdure.http._limits import Limits
 from perdure.http._tokens import Tokens

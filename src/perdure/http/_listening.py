@@ -25,6 +25,10 @@ class CanNotServe(PerdureError):
     """The server did not start, and nothing is left behind; the text has the remedy."""
 
 
+BACKLOG: Final = 4096
+"""Connections that nobody has taken yet."""
+
+
 class Place(NamedTuple):
     """Where an app listens.
 
@@ -58,7 +62,10 @@ def check_place(place: Place) -> None:
 
 
 def bound(place: Place) -> list[socket.socket]:
-    """Sockets for all addresses of a host, bound and not listening yet.
+    """Sockets for all addresses of a host, listening: who comes waits until somebody answers.
+
+    Bound alone they would not be had for sure: two that are bound to one port are one too many
+    only when the second listens.
 
     Raises:
       CanNotServe: The port is in use, or the host is none of this machine's.
@@ -73,6 +80,7 @@ def bound(place: Place) -> list[socket.socket]:
             taken.append(sock)
             _set_options(sock, family)
             sock.bind((address, port))
+            sock.listen(BACKLOG)
             port = sock.getsockname()[1]
     except OSError as error:
         for sock in taken:

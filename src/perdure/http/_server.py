@@ -31,6 +31,7 @@ from perdure.http._apps import admin, ingress
 from perdure.http._connection import Connection, Watch
 from perdure.http._limits import DEFAULT_LIMITS, Limits
 from perdure.http._listening import (
+    BACKLOG,
     CanNotServe,
     Place,
     address_of,
@@ -43,7 +44,6 @@ from perdure.http._tokens import Tokens
 
 logger = logging.getLogger("perdure.http")
 
-BACKLOG: Final = 4096
 NEW_OBJECTS: Final = 50_000
 """After which the garbage collector looks at them."""
 
