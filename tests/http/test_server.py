@@ -429,7 +429,8 @@ def test_one_port_for_both_is_a_port_in_use(data: Path) -> None:
 
 def test_without_the_extra_the_import_says_what_to_install() -> None:
     code = "import sys; sys.modules['starlette'] = None; import perdure.http"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 1
     assert "needs starlette: pip install 'perdure[server]'" in done.stderr
 
