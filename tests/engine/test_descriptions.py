@@ -152,6 +152,36 @@ def test_a_step_that_backs_off_says_when_it_is_tried_again_and_why(place: Place)
     assert str(step).startswith("step 'charge', attempt 2 at ")
 
 
+def test_an_attempt_that_has_failed_says_when_the_next_begins_and_why(place: Place) -> None:
+    quiet_log()
+
+    async def body(ctx: WorkflowContext) -> None:
+        raise ValueError("not yet")
+
+    found = described(place, body, default_retry=RetryPolicy(initial=60))
+    (retry,) = found.waiting_on
+    assert (found.status, found.waiting_count) == (Status.BACKING_OFF, 1)
+    assert (retry.kind, retry.attempt, retry.last_failure) == ("retry", 2, "ValueError: not yet")
+    assert retry.next_attempt_at is not None
+    assert retry.since is not None
+    assert 50 < (retry.next_attempt_at - retry.since).total_seconds() <= 61
+    assert str(retry).startswith("attempt 2, due ")
+
+
+def test_what_was_sent_with_a_delay_says_when_it_begins(place: Place) -> None:
+    async def main() -> None:
+        async with place.engine(Counter()) as engine:
+            sent = await engine.send(Counter.hold, key="k", delay=3600)
+            found = await engine.describe(sent.id)
+            (start,) = found.waiting_on
+            assert (found.status, start.kind) == (Status.SCHEDULED, "start")
+            assert start.deadline is not None
+            assert 3590 < (start.deadline - found.created_at).total_seconds() <= 3601
+            await engine.cancel(sent.id)
+
+    run(main())
+
+
 def test_a_step_that_runs_is_waited_for_in_its_first_attempt(place: Place) -> None:
     async def main() -> None:
         counter = Counter()

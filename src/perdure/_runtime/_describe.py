@@ -18,8 +18,10 @@ from perdure._runtime._times import utc
 from perdure._runtime._waiting import (
     WaitingOn,
     blocks,
+    delayed_start,
     held_key,
     registration,
+    retry,
     waiting_on,
     waits_without_timeout,
 )
@@ -130,11 +132,9 @@ async def describe_invocation(
     frames = frames_in_memory(scheduler.residents.by_id.get(invocation_id)) or frames_at(
         [each.site for each in waiting]
     )
-    if status is Status.BLOCKED:
-        waiting.insert(0, registration(scheduler.registry.why_blocked(record)))
-    elif status is Status.PENDING:
-        holder = scheduler.ledger.inboxes.holder(key_group(record.service, record.key))
-        waiting.insert(0, held_key(record, holder or invocation_id))
+    before_all = _before_all(scheduler, invocation_id, record, status)
+    if before_all is not None:
+        waiting.insert(0, before_all)
     shown_to = journal_from + len(reading.shown)
     return Description(
         id=format_id(invocation_id),
@@ -147,7 +147,7 @@ async def describe_invocation(
         completed_at=None if output is None else utc(output.completed_ms),
         attempt=1 if backoff is None else backoff.attempts + 1,
         waiting_on=waiting,
-        waiting_count=len(reading.outstanding) + (status in (Status.BLOCKED, Status.PENDING)),
+        waiting_count=len(reading.outstanding) + (before_all is not None),
         waits_without_timeout=waits_without_timeout(reading.outstanding),
         await_stack=frames,
         last_failure=None if backoff is None else backoff.failure,
@@ -157,6 +157,23 @@ async def describe_invocation(
         journal_next=shown_to if shown_to < reading.length else None,
         journal_kept=reading.length > 0,
     )
+
+
+def _before_all(
+    scheduler: Scheduler, invocation_id: bytes, record: Record, status: Status
+) -> WaitingOn | None:
+    """What has to happen before anything that its handler waits for counts."""
+    if status is Status.BLOCKED:
+        return registration(scheduler.registry.why_blocked(record))
+    if status is Status.PENDING:
+        holder = scheduler.ledger.inboxes.holder(key_group(record.service, record.key))
+        return held_key(record, holder or invocation_id)
+    if status is Status.SCHEDULED:
+        return delayed_start(record)
+    if status is Status.BACKING_OFF:
+        backoff = scheduler.ledger.backoffs.get(invocation_id, 0)
+        return None if backoff is None else retry(backoff)
+    return None
 
 
 def check_range(journal_from: Any, journal_limit: Any) -> None:  # Any: what a caller gave.

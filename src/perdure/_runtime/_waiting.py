@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from perdure._core._entries import Kind, describe, word
 from perdure._ids import format_awakeable, format_id
-from perdure._runtime._layout import Record, key_group
+from perdure._runtime._layout import Backoff, Record, key_group
 from perdure._runtime._outstanding import Outstanding
 from perdure._runtime._times import utc
 
@@ -32,18 +32,18 @@ class WaitingOn:
 
     Attributes:
       kind: ``step``, ``timer``, ``promise``, ``call``, ``attachment``, ``awakeable`` or ``signal``;
-        ``registration`` where the invocation is blocked, ``key`` where it waits for its key.
+        ``registration`` where the invocation is blocked, ``key`` where it waits for its key,
+        ``start`` where it was sent with a delay, ``retry`` where its attempt has failed.
       name: Of the step, promise or signal; the target of a call, ``Service.handler/key``; the id of
         an awakeable; else empty.
       text: One line for people.
       since: When the handler asked for it; None for a registration.
-      deadline: Of a timer, else None.
+      deadline: Of a timer, a start or a retry, else None.
       index: Journal index of the command; None for a registration.
       site: ``file:line in function`` of the command, or empty.
       target_id: The invocation that was called, is attached to, or has the key; else None.
-      attempt: Of a step: the number of its attempt, from 1; else None.
-      next_attempt_at: Of a step that backs off, else None.
-      last_failure: Of a step that backs off, else None.
+      attempt: Of a step or a retry: the number of its attempt, from 1; else None.
+      next_attempt_at, last_failure: Of a retry, or of a step that backs off; else None.
     """
 
     kind: str
@@ -127,6 +127,29 @@ def held_key(record: Record, holder: bytes) -> WaitingOn:
     has_it = format_id(holder)
     text = f"{describe_key(record)}, which {has_it} has"
     return WaitingOn(kind="key", name=record.key, text=text, target_id=has_it)
+
+
+def retry(backoff: Backoff) -> WaitingOn:
+    """What an invocation waits for whose attempt has failed."""
+    at = utc(backoff.due_ms)
+    attempt = backoff.attempts + 1
+    return WaitingOn(
+        kind="retry",
+        name="",
+        text=f"attempt {attempt}, due {at:%Y-%m-%d %H:%M:%S}",
+        since=utc(backoff.since_ms),
+        deadline=at,
+        attempt=attempt,
+        next_attempt_at=at,
+        last_failure=backoff.failure,
+    )
+
+
+def delayed_start(record: Record) -> WaitingOn:
+    """What an invocation waits for that was sent with a delay."""
+    at = utc(record.due_ms)
+    text = f"its start, due {at:%Y-%m-%d %H:%M:%S}"
+    return WaitingOn(kind="start", name="", text=text, since=utc(record.created_ms), deadline=at)
 
 
 def describe_key(record: Record) -> str:
