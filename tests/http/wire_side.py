@@ -17,7 +17,7 @@ PRESENT = (
     "access-control-allow-origin",
     "access-control-allow-headers",
 )
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(Z|\+00:00)")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)")
 _ID = re.compile(r"\b(?:inv_[0-9A-Za-z]{10,}|(?:sign|awk)_[-\w]+)")
 # Both say so with the same words; what was wrong with it each says with words of its own.
 _OWN_WORDS = re.compile(
