@@ -74,9 +74,7 @@ def bound(place: Place) -> list[socket.socket]:
     port = place.port
     try:
         for family, address in _addresses(place):
-            # Only where the protocol is named does asyncio turn off Nagle's algorithm, which holds
-            # back the body of an answer until the client has acknowledged its headers: 40 ms.
-            sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            sock = socket.socket(family, socket.SOCK_STREAM)
             taken.append(sock)
             _set_options(sock, family)
             sock.bind((address, port))
