@@ -16,7 +16,7 @@ NATIVE := setup.py $(wildcard ext/perdure/*) $(TYPES) $(TYPES:.pxd=.py)
 PYTHONS := 3.12 3.13 3.14
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long test-debug test-pythons test-all lint bench docs wheel clean
+.PHONY: help setup demo test test-long test-debug test-pythons torture test-all lint bench docs wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ test-debug: $(BUILT) ## all tests with asyncio's debug mode
 
 test-pythons: ## all tests on each other Python that is found here
 	@VENV=$(VENV) PYTHONS="$(PYTHONS)" .ci/test-pythons $(ARGS)
+
+torture: $(BUILT) ## kill a server under load, again and again; ARGS="--seconds 600 --seed 1"
+	PYTHONPATH=tests/engine:tests/http $(BIN)/python tests/torture/torture.py $(ARGS)
 
 test-all: test test-debug test-pythons ## plain, in debug mode, on other Pythons
 
