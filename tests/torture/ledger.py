@@ -21,8 +21,9 @@ ANSWER_S: Final = 30.0
 USES_MAX: Final = 40
 """Of one key of an object, whose history is then long enough."""
 
-LOOSE_MAX: Final = 5
-"""Operations on one key of which it may stay unknown whether they have happened."""
+LOOSE_MAX: Final = 8
+"""Operations on one key of which it is not known whether or when they have happened, at a time: the
+search for an order may have to try each of them with and without each other."""
 
 
 class Violation(AssertionError):
@@ -105,7 +106,8 @@ class Ledger:
       counts: By kind of request.
       attempts: By object and key.
       transfers: Name of a transfer to the keys and the amount, and whether it is known to be done.
-      published: Payload to the number that was told.
+      published: Press and number to the payload, as told.
+      entries: Key of an account to what was read there, in some order.
     """
 
     def __init__(self, outside: Outside) -> None:
@@ -113,10 +115,12 @@ class Ledger:
         self.counts: defaultdict[str, Counts] = defaultdict(Counts)
         self.attempts: defaultdict[tuple[str, str], list[Attempt]] = defaultdict(list)
         self.transfers: dict[str, tuple[str, str, int, bool]] = {}
-        self.published: dict[str, int | None] = {}
+        self.published: dict[tuple[str, int], str] = {}
+        self.entries: defaultdict[str, list[list[tuple[str, int]]]] = defaultdict(list)
         self.registers = Keys("r", 3)
         self.counters = Keys("c", 3)
         self.accounts = Keys("a", 4)
+        self.presses = Keys("p", 1)
         self._numbers = 0
         self._lines: list[tuple[Any, ...]] = []
 
@@ -131,7 +135,7 @@ class Ledger:
         return attempt
 
     def may_be_loose(self, kind: str, key: str) -> bool:
-        """Whether one more operation on this key may stay unknown for ever."""
+        """Whether there may be one more of which it is not known whether or when it happens."""
         return sum(each.answered is None for each in self.attempts[kind, key]) < LOOSE_MAX
 
     def write_down(self, *line: Any) -> None:

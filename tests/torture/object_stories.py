@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from ledger import Attempt, Client, Ledger, Story, require
-from torture_services import PACES
+from torture_services import PACES, Entries
 
 
 class Told(Story):
@@ -135,26 +135,39 @@ class EndedAddStory(Story):
         self.invocation_id = (await client.ask("send", "POST", path, asked, good=(202,))).value[
             "invocationId"
         ]
-        verb, good = self.chooser.choice([("cancel", (202, 409)), ("kill", (200, 409))])
-        path = f"/invocations/{self.invocation_id}/{verb}"
-        await client.ask(verb, "PATCH", path, admin=True, good=good)
+        await end(client, self.invocation_id, self.chooser)
         await self.settle(client)
 
     async def settle(self, client: Client) -> None:
         if self.invocation_id is not None:
-            path = f"/restate/invocation/{self.invocation_id}/attach"
-            answer = await client.ask("attach", "GET", path, good=(200, 409))
-            if answer.status == 200:
-                self.attempt.told(answer.value)
+            result = await result_of(client, self.invocation_id)
+            if result is not None:
+                self.attempt.told(result)
             else:
                 # It may have been ended after it had written its state.
-                require(self.attempt.answered is None, "an addition that was done was ended", path)
+                require(self.attempt.answered is None, "what was done was ended", self.name)
+
+
+async def end(client: Client, invocation_id: str, chooser: random.Random) -> None:
+    """Cancel it or kill it, if it has not completed."""
+    verb, good = chooser.choice([("cancel", (202, 409)), ("kill", (200, 409))])
+    await client.ask(verb, "PATCH", f"/invocations/{invocation_id}/{verb}", admin=True, good=good)
+
+
+async def result_of(client: Client, invocation_id: str) -> Any:
+    """What it has returned; None if it was ended."""
+    path = f"/restate/invocation/{invocation_id}/attach"
+    answer = await client.ask("attach", "GET", path, good=(200, 409))
+    return answer.value if answer.status == 200 else None
 
 
 class TransferStory(Told):
     """Moves an amount from one account to another, by a call or by a send of the one's handler."""
 
     async def tell(self, client: Client) -> None:
+        if self.chooser.random() < 0.2:
+            await read_account(client, self.ledger, self.ledger.accounts.choose(self.chooser))
+            return
         one, other = (self.ledger.accounts.choose(self.chooser) for _ in range(2))
         if one == other:
             return
@@ -173,39 +186,76 @@ class TransferStory(Told):
         self.ledger.transfers[self.name] = (*self._transfer, True)
 
 
+async def read_account(client: Client, ledger: Ledger, key: str) -> Entries:
+    answer = await client.ask("entries", "POST", f"/Account/{key}/entries")
+    entries = [(name, amount) for name, amount in answer.value]
+    ledger.entries[key].append(entries)
+    return entries
+
+
 class PressStory(Told):
     """Publishes something of its own under the next number."""
 
     async def tell(self, client: Client) -> None:
-        if self.chooser.random() < 0.4:
+        self.key = self.ledger.presses.choose(self.chooser)
+        if self.ledger.may_be_loose("Press", self.key) and self.chooser.random() < 0.4:
             self.loose = True
-        self.ledger.published[self.name] = None
-        self.take(await self.call(client, "publish", "/Press/only/publish", self.name))
+        self.attempt = self.ledger.attempt("Press", self.key, "add", 1)
+        self.take(await self.call(client, "publish", f"/Press/{self.key}/publish", self.name))
 
     def take(self, value: Any) -> None:
-        before = self.ledger.published[self.name]
-        require(before in (None, value), "published under another number", self.name, before, value)
-        self.ledger.published[self.name] = value
+        self.attempt.told(value)
+        self.ledger.published[f"Press/{self.key}", value] = self.name
 
 
-class WorkerStory(Told):
+class WorkStory(Told):
     """Has a service add to a counter twice: by a call and by a delayed send."""
+
+    called: Attempt | None = None
 
     async def tell(self, client: Client) -> None:
         key = self.ledger.counters.choose(self.chooser)
+        if self.ledger.may_be_loose("Counter", key):
+            self.loose = self.chooser.random() < 0.2
+            self.take(await self.call(client, "work", "/Worker/work", self.job(key)))
+
+    def job(self, key: str) -> dict[str, Any]:
         called, sent = (self.chooser.randrange(1, 1_000) for _ in range(2))
-        if self.ledger.may_be_loose("Counter", key) and self.chooser.random() < 0.2:
-            self.loose = True
         self.called = self.ledger.attempt("Counter", key, "add", called)
         self.sent = self.ledger.attempt("Counter", key, "add", sent)
         delay = self.chooser.choice([0.0, 0.01, 0.2])
-        job = {"counter": key, "called": called, "sent": sent, "delay": delay}
-        self.take(await self.call(client, "work", "/Worker/work", job))
+        return {"counter": key, "called": called, "sent": sent, "delay": delay}
 
     def take(self, value: Any) -> None:
+        assert self.called is not None
         self.called.told(value)
 
     def quiet(self) -> None:
-        """Nothing is under way any more: what was sent has happened."""
-        if self.was_asked and self.called.answered is not None:
+        """Nothing is under way any more: what was sent has happened, if the work was done."""
+        if self.called is not None and self.called.answered is not None:
             self.sent.told()
+
+
+class EndedWorkStory(WorkStory):
+    """Sends work, and then ends it with all that it has called: parts have happened, or none."""
+
+    invocation_id: str | None = None
+
+    async def tell(self, client: Client) -> None:
+        key = self.ledger.counters.choose(self.chooser)
+        if not self.ledger.may_be_loose("Counter", key):
+            return
+        job = self.job(key)
+        answer = await client.ask("send", "POST", "/Worker/work/send", job, good=(202,))
+        self.invocation_id = answer.value["invocationId"]
+        await end(client, self.invocation_id, self.chooser)
+        await self.settle(client)
+
+    async def settle(self, client: Client) -> None:
+        if self.invocation_id is not None:
+            result = await result_of(client, self.invocation_id)
+            if result is not None:
+                self.take(result)
+            else:
+                assert self.called is not None
+                require(self.called.answered is None, "what was done was ended", self.name)

@@ -66,17 +66,12 @@ class Totals:
             rows.append((kind, *(f"{each:,}" for each in dataclasses.astuple(counts))))
         lines = [f"{name:<18}" + "".join(f"{each:>14}" for each in rest) for name, *rest in rows]
         seen, starts = self.figures, sorted(self.figures.recoveries_s) or [0.0]
+        middle, longest = starts[len(starts) // 2], starts[-1]
         lines += [
             "",
             f"{seen.trials} trials, {seen.kills} kills (SIGKILL), {seen.stops} stops (SIGTERM)",
-            (
-                f"{len(starts)} starts to the first answer: {starts[len(starts) // 2]:.2f} s in the "
-                f"middle, {starts[-1]:.2f} s at most"
-            ),
-            (
-                f"{seen.stories:,} stories, {seen.steps:,} steps; {seen.repeated:,} runs of steps were "
-                "not the first"
-            ),
+            f"{len(starts)} starts; to the first answer {middle:.2f} s, {longest:.2f} s at most",
+            f"{seen.stories:,} stories, {seen.steps:,} steps, {seen.repeated:,} runs of them again",
             f"{seen.histories:,} histories of {seen.operations:,} operations, all linearizable",
         ]
         return "\n".join(lines)

@@ -27,10 +27,12 @@ from linearizability import Undecided, counter, linearization, register
 from object_stories import (
     CounterStory,
     EndedAddStory,
+    EndedWorkStory,
     PressStory,
     RegisterStory,
     TransferStory,
-    WorkerStory,
+    WorkStory,
+    read_account,
     read_register,
 )
 from outside import Lines, Outside
@@ -49,7 +51,15 @@ STALL_S = 0.2
 
 KINDS: list[type[Story]] = [
     *(RegisterStory, CounterStory, OrderStory) * 2,
-    *(EndedAddStory, TransferStory, PressStory, WorkerStory, ErrandStory, SleeperStory),
+    *(
+        EndedAddStory,
+        EndedWorkStory,
+        TransferStory,
+        PressStory,
+        WorkStory,
+        ErrandStory,
+        SleeperStory,
+    ),
 ]
 
 WAYS = {"load": 10, "soon": 3, "recovery": 3, "stalled": 2, "term": 2}
@@ -278,14 +288,14 @@ class Trial:
             require(time.monotonic() < deadline, f"not ended after {QUIET_S} s", *rows)
             await asyncio.sleep(0.05)
         for story in self._settled:
-            if isinstance(story, WorkerStory):
+            if isinstance(story, WorkStory):
                 story.quiet()
 
     async def _read_all(self, client: Client) -> None:
         for kind, key in list(self.ledger.attempts):
             if kind == "Register":
                 await read_register(client, self.ledger, key, "peek")
-            else:
+            elif kind == "Counter":
                 attempt = self.ledger.attempt(kind, key, "add", 0)
                 asked = {"amount": 0}
                 attempt.told((await client.ask("add", "POST", f"/Counter/{key}/add", asked)).value)
@@ -296,7 +306,9 @@ class Trial:
         keys = {key for one, other, *_ in self.ledger.transfers.values() for key in (one, other)}
         found: list[tuple[str, str, int]] = []
         for key in keys:
-            entries = (await client.ask("entries", "POST", f"/Account/{key}/entries")).value
+            entries = await read_account(client, self.ledger, key)
+            for read in self.ledger.entries[key]:
+                require(entries[: len(read)] == read, "entries were lost", key, read, entries)
             found += [(name, key, amount) for name, amount in entries]
         for name, (one, other, amount, known) in self.ledger.transfers.items():
             booked = {(name, one, -amount), (name, other, amount)}
@@ -308,10 +320,10 @@ class Trial:
 
     def _judge_outside(self) -> None:
         witness, numbers = self._witness, self._witness.numbers
-        for payload, number in self.ledger.published.items():
-            if number is not None:
-                require(numbers.get(number) == payload, "published otherwise", number, payload)
-        require(sorted(numbers) == [*range(1, len(numbers) + 1)], "numbers are missing")
+        for number, payload in self.ledger.published.items():
+            require(numbers.get(number) == payload, "published otherwise", number, payload)
+        missing = {(press, number - 1) for press, number in numbers if number > 1} - set(numbers)
+        require(not missing, "numbers are missing", *missing)
         require(len({*numbers.values()}) == len(numbers), "published under two numbers")
         begun = {identity for identity, _ in witness.steps}
         for story in self._settled:

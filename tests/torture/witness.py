@@ -14,16 +14,15 @@ class Witness:
     Attributes:
       problems: A sentence for each promise that was broken.
       repeated: How many steps ran again, as they may before their answer is durable.
-      steps: How many ran.
-      numbers: Number to the payload that was published under it.
-      begun: Ids of which a step ran; and of those, by step.
+      steps: By invocation and name, the first line of each.
+      numbers: Press and number to the payload that was published under it.
     """
 
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.repeated = 0
-        self.numbers: dict[int, str] = {}
-        self.steps: dict[tuple[str, str], Line] = {}  # the first run of each
+        self.numbers: dict[tuple[str, int], str] = {}
+        self.steps: dict[tuple[str, str], Line] = {}
         self._tokens: dict[str, tuple[str, str]] = {}
         self._settled: set[tuple[str, str]] = set()
         self._ids: dict[str, str] = {}
@@ -77,7 +76,7 @@ class Witness:
     def _published(self, line: Line) -> Iterator[str]:
         number = line.get("number")
         if number is not None:
-            before = self.numbers.setdefault(number, line["payload"])
+            before = self.numbers.setdefault((line["exclusive"], number), line["payload"])
             if before != line["payload"]:
                 yield f"{before} was published under this number"
 
