@@ -312,11 +312,12 @@ class Errand(perdure.Workflow):
     def __init__(self, works: Works) -> None:
         self._works = works
 
-    async def run(self, ctx: WorkflowContext) -> list[str]:
-        """Returns the words that it was given, and then the parcel."""
+    async def run(self, ctx: WorkflowContext, rest: float) -> list[str]:
+        """Returns the words that it was given, also while it rested, and then the parcel."""
         trail = Trail(ctx, self._works, f"Errand/{ctx.key}")
         parcel = ctx.awakeable(str)
         ctx.set("parcel", parcel.id)
+        await ctx.sleep(rest)
         words: list[str] = []
         while (word := await ctx.signal("word", str)) != END:
             words.append(word)

@@ -68,9 +68,11 @@ class OrderStory(OfWorkflow):
         self.approved: str | None = None
 
     async def tell(self, client: Client) -> None:
+        if self.chooser.random() < 0.2:
+            await self._approve(client, f"{self.name} before it began")
         await self.start(client)
         await self._look(client)
-        if self.chooser.random() < 0.7:
+        if not self.proposed and self.chooser.random() < 0.7:
             await self._approve(client, f"{self.name} yes")
             await self._look(client)
             if self.chooser.random() < 0.7:
@@ -117,6 +119,7 @@ class ErrandStory(OfWorkflow):
 
     def __init__(self, name: str, chooser: random.Random, ledger: Ledger) -> None:
         super().__init__(name, chooser, ledger)
+        self.argument = chooser.choice([0.0, 0.0, 0.05, 0.5])
         self.words: list[str] = []
         self.heard: list[str] = []
         self.parcel = ""
