@@ -132,9 +132,8 @@ class EndedAddStory(Story):
         self.attempt = self.ledger.attempt("Counter", key, "add", amount)
         asked = {"amount": amount, "pace": pace}
         path = f"/Counter/{key}/add/send"
-        self.invocation_id = (await client.ask("send", "POST", path, asked, good=(202,))).value[
-            "invocationId"
-        ]
+        answer = await client.ask("send", "POST", path, asked, good=(202,))
+        self.invocation_id = str(answer.value["invocationId"])
         await end(client, self.invocation_id, self.chooser)
         await self.settle(client)
 
@@ -247,7 +246,7 @@ class EndedWorkStory(WorkStory):
             return
         job = self.job(key)
         answer = await client.ask("send", "POST", "/Worker/work/send", job, good=(202,))
-        self.invocation_id = answer.value["invocationId"]
+        self.invocation_id = str(answer.value["invocationId"])
         await end(client, self.invocation_id, self.chooser)
         await self.settle(client)
 

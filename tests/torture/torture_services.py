@@ -172,9 +172,7 @@ class Register(OfObjects):
 
 @dataclass
 class Add:
-    """Attributes:
-    not_before: Seconds since 1970.
-    """
+    """*amount* is added, no earlier than at *not_before*, in seconds since 1970."""
 
     amount: int
     pace: Pace = "at once"
