@@ -39,10 +39,10 @@ test-debug: $(BUILT) ## all tests with asyncio's debug mode
 test-pythons: ## all tests on each other Python that is found here
 	@VENV=$(VENV) PYTHONS="$(PYTHONS)" .ci/test-pythons $(ARGS)
 
+test-all: test test-debug test-pythons ## plain, in debug mode, on other Pythons
+
 torture: $(BUILT) ## kill a server under load, again and again; ARGS="--seconds 600 --seed 1"
 	PYTHONPATH=tests/engine:tests/http $(BIN)/python tests/torture/torture.py $(ARGS)
-
-test-all: test test-debug test-pythons ## plain, in debug mode, on other Pythons
 
 lint: $(BUILT) ## style, types, stubs
 	$(BIN)/ruff check .
