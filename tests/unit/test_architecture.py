@@ -80,7 +80,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_sql": VALUES | {"_core", "_runtime", "_store"},
     "_opened": {"_binding", "_results", "_runtime"},
     **dict.fromkeys(("_invoking", "_completing", "_operating"), VERBS),
-    "_reading": VERBS | {"_sql"},
+    "_history": VALUES | {"_core", "_runtime"},
+    "_reading": VERBS | {"_history", "_sql"},
     "_inspecting": VERBS | {"_reading"},
     "_backing_up": {"_binding", "_opened", "_store"},
     "_doctor": {"_core", "_ids", "_runtime", "_store"},
@@ -91,14 +92,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"_backing_up", "_binding", "_completing", "_inspecting", "_invoking", "_operating"}
     | {"_options", "_runtime", "_store"},
     "http": VERBS | {"_sql", "engine"},
+    "_loading": {"service"},
+    "testing": VALUES
+    | DECLARING
+    | {"_binding", "_core", "_history", "_loading", "_runtime", "_store", "engine"},
     "_client": VALUES
-    | {"_sql"}
+    | {"_history", "_sql"}
     | DECLARING
     | {"_absent", "_binding", "_calling", "_declarations", "_handles", "_promises", "_runtime"}
     | {"_verbs"},
     "client": {"_client"},
-    "cli": {"__init__", "_absent", "_doctor", "_restoring", "_viewing", "client", "engine", "http"}
-    | {"service"},
+    "cli": {"__init__", "_absent", "_doctor", "_loading", "_restoring", "_viewing", "client"}
+    | {"_ids", "engine", "http", "service", "testing"},
     "__main__": {"cli"},
     "__init__": VALUES
     | DECLARING
