@@ -33,6 +33,8 @@ async def read_invocation(scheduler: Scheduler, invocation_id: bytes) -> History
     slices = Slices(scheduler)
     while page := scheduler.store.journal(invocation_id, position, Entry, bytes_max=_PAGE_BYTES):
         for first_index, entries in page:
+            if first_index != position:
+                raise NotFound(f"the journal of {text_id} is being removed")
             journal.append([_renumbered(entry, sites) for entry in entries])
             position = first_index + len(entries)
         await slices.turn()
