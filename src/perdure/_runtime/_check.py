@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import enum
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -147,7 +146,7 @@ class _Check:
         self._scheduler = scheduler
         self._store = scheduler.store
         self._context = contextvars.copy_context()
-        self._deadline = time.perf_counter() + _SLICE_S
+        self._deadline = self._scheduler.ticks() + _SLICE_S
 
     async def give_way(self) -> None:
         """Let the host's loop have its turn, if it is due.
@@ -155,12 +154,12 @@ class _Check:
         Raises:
           StoreBroken, StoreClosed: The engine ended meanwhile.
         """
-        if time.perf_counter() < self._deadline:
+        if self._scheduler.ticks() < self._deadline:
             return
         self._scheduler.stage.leave()
         await asyncio.sleep(0)
         self._scheduler.check_open()
-        self._deadline = time.perf_counter() + _SLICE_S
+        self._deadline = self._scheduler.ticks() + _SLICE_S
 
     def is_unfinished(self, invocation_id: bytes) -> bool:
         store = self._store
