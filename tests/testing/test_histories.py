@@ -160,7 +160,7 @@ def test_the_text_has_an_entry_a_line_with_its_value_for_people() -> None:
     assert '  "orders.py:12 in Order.run": "ctx.set(…)"' in lines
 
 
-ODD = [
+ODD: list[Any] = [
     None,
     {1: "a key that is no text", (2, 3): [None]},
     [
