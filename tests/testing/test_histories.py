@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -17,8 +18,10 @@ from engine_support import Place, run, until_status
 import perdure
 from perdure import Context, InvalidInput, NotFound, Status, WorkflowContext, WorkflowSharedContext
 from perdure._core._entries import Entry, Flag, Kind
+from perdure._history import _format
 from perdure._ids import parse_id
-from perdure._runtime._layout import waiter
+from perdure._runtime._layout import u32, waiter
+from perdure._store import Db, Store
 from perdure._viewing import View
 from perdure.serde import UNTYPED, encode_failure, serde_for
 from perdure.testing import History, RecordedInvocation, replay
@@ -127,6 +130,29 @@ def test_what_has_no_journal_is_refused_and_why(resident_place: Place) -> None:
             assert len(await engine.export()) == 0
 
     run(main())
+
+
+def test_a_journal_that_is_just_being_removed_is_not_exported_in_part(tmp_path: Path) -> None:
+    place = Place(tmp_path / "data", 10_000)
+
+    async def begin() -> str:
+        async with place.engine(Long()) as engine:
+            handle = await engine.send(Long.run, 9, key="k")
+            await handle.result()
+            return handle.id
+
+    invocation_id = run(begin())
+    store = Store(place.path, durability="os")
+    store.delete(Db.JOURNAL, parse_id(invocation_id), u32(0))
+    store.seal()
+    store.close()
+
+    async def export() -> None:
+        async with View(place.path) as view:
+            await view.export(invocation_id)
+
+    with pytest.raises(NotFound, match=r"the journal of inv_.* is being removed"):
+        run(export())
 
 
 # -- the text -------------------------------------------------------------------------------------
@@ -250,6 +276,23 @@ def test_what_is_for_people_alone_is_not_read() -> None:
     invocation["created_at"] = "yesterday"
     invocation["journal"][0][1] |= {"value": ["anything"], "index": 77, "time": "noon"}
     assert read(document).invocations[0].journal[0][1].payload == b"\x01"
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "history-format.md"
+
+
+def test_the_page_of_the_format_lists_its_fields_and_its_example_is_one() -> None:
+    page = PAGE.read_text("utf-8")
+    rows = re.findall(r"^\| (`.*?) \| ", page, re.MULTILINE)
+    listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    structs = (_format.WrittenHistory, _format.WrittenInvocation, _format.WrittenEntry)
+    assert sorted(listed) == sorted(name for each in structs for name in each.__struct_fields__)
+    assert all(f"`{flag}`" in page for flag in _format.FLAGS)
+    assert f"| `version` | integer | {_format.VERSION}. " in page
+    example = re.search(r"```json\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    history = History.loads(example[1])
+    assert history.dumps() == example[1]
 
 
 # -- what is damaged ------------------------------------------------------------------------------

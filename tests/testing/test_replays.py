@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import re
 from collections.abc import Callable
 from typing import Any
@@ -204,6 +205,28 @@ def test_cancelled_killed_and_restarted_ones_are_replayed_as_they_went(
     assert history.invocations[3].origin
     report = replay(History.loads(history.dumps()), [Till()])
     assert str(report) == "4 recorded invocations: 4 safe"
+
+
+@pytest.mark.parametrize("index", [None, 5], ids=["to the end", "to a divergence"])
+def test_what_a_replay_leaves_suspended_is_closed_at_once(
+    resident_place: Place, index: int | None
+) -> None:
+    ended: list[str] = []
+
+    async def tidy(ctx: WorkflowContext) -> Any:
+        try:
+            await (another_payload(ctx) if index else released(ctx))
+        finally:
+            ended.append("finally")
+
+    history = record(resident_place)
+    gc.disable()
+    try:
+        (found,) = replay(history, [Deal(tidy)]).invocations
+        assert ended == ["finally"]
+    finally:
+        gc.enable()
+    assert getattr(found.divergence, "index", None) == index
 
 
 # -- what diverges --------------------------------------------------------------------------------
