@@ -23,18 +23,18 @@ import perdure
 
 
 class Bag(perdure.Workflow):
-    async def run(self, ctx: perdure.WorkflowContext) -> int:
+    async def run(self, ctx: perdure.WorkflowContext) -> object:
         print("what handlers print goes nowhere")
         for each in BODY:
             await ctx.run(each, str, each)
-        return 1
+        return RESULT
 
 
 services = [Bag()]
 """
 FRUIT = '{"apple", "pear", "plum", "fig", "quince", "medlar"}'
 
-Write = Callable[[str], str]
+Write = Callable[..., str]
 
 
 @pytest.fixture
@@ -44,9 +44,11 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     written: list[str] = []
 
-    def make(body: str) -> str:
+    def make(body: str, result: str = "1") -> str:
         name = f"perturbed_{tmp_path.name}_{len(written)}".replace("-", "_")
-        (tmp_path / f"{name}.py").write_text(PROGRAM.replace("BODY", body), "utf-8")
+        (tmp_path / f"{name}.py").write_text(
+            PROGRAM.replace("BODY", body).replace("RESULT", result), "utf-8"
+        )
         written.append(name)
         importlib.invalidate_caches()
         return name
@@ -96,6 +98,24 @@ def test_a_loop_over_a_set_of_texts_is_found_with_the_environment_that_shows_it(
     assert "the runs differ: the code depends on something that is not the same" in text
     with pytest.raises(AssertionError, match="perturbed replays"):
         report.raise_for_divergence()
+
+
+def test_a_result_that_is_another_in_each_process_is_found(
+    resident_place: Place, write: Write
+) -> None:
+    module = write('["a"]', f"list({FRUIT})")
+    report = perturb(record(resident_place, module), module, runs=3)
+    assert [each.report.ok for each in report.runs] == [True] * 3
+    assert not report.ok
+    assert "the runs differ" in str(report)
+    assert "with another result" in str(report)
+
+
+def test_a_result_that_is_another_since_yesterday_is_no_finding(
+    resident_place: Place, write: Write
+) -> None:
+    history = record(resident_place, write('["a"]'))
+    assert perturb(history, write('["a"]', "2"), runs=2).ok
 
 
 def test_the_environment_that_is_told_is_the_one_of_the_process(

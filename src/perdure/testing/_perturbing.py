@@ -80,8 +80,12 @@ class PerturbReport:
 
     @property
     def ok(self) -> bool:
-        """Whether the report of each run is."""
-        return all(run.report.ok for run in self.runs)
+        """Whether the report of each run is, and all have found the same results."""
+        return all(run.report.ok for run in self.runs) and not self._differ
+
+    @property
+    def _differ(self) -> bool:
+        return len({_found(run.report) for run in self.runs}) > 1
 
     def raise_for_divergence(self) -> None:
         """Raise ``AssertionError`` with the text of the report, unless it is :attr:`ok`."""
@@ -91,8 +95,10 @@ class PerturbReport:
     def __str__(self) -> str:
         bad = [run for run in self.runs if not run.report.ok]
         lines = [f"{len(self.runs):,} perturbed replays, {len(bad):,} of them not ok"]
-        lines += [f"under {run.environment}:\n{run.report}" for run in bad]
-        if len({_found(run.report) for run in self.runs}) > 1:
+        # Where runs differ in nothing but a result, no one of them is the wrong one.
+        told = bad or (self.runs if self._differ else [])
+        lines += [f"under {run.environment}:\n{run.report}" for run in told]
+        if self._differ:
             lines.append(
                 "the runs differ: the code depends on something that is not the same in each "
                 "process, such as the order of a set"
@@ -102,7 +108,10 @@ class PerturbReport:
 
 def _found(report: ReplayReport) -> tuple[str, ...]:
     """What differs between two reports, where they do."""
-    return tuple(f"{each.id} {each.divergence or each.verdict}" for each in report.problems)
+    return tuple(
+        f"{each.id} {each.divergence or each.verdict} {each.result_change}"
+        for each in report.invocations
+    )
 
 
 def perturb(history: History, services: str, *, runs: int = 4) -> PerturbReport:
