@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 from perdure import _verbs
 from perdure._ids import parse_id
@@ -16,6 +17,9 @@ from perdure._runtime._listing import (
     read_cursor,
 )
 from perdure._sql import QueryResult, query
+
+if TYPE_CHECKING:
+    from perdure._history import History
 
 
 class Reading(_verbs.Listing, Opened):
@@ -74,6 +78,24 @@ class Reading(_verbs.Listing, Opened):
         return await self._results.look(
             functools.partial(list_invocations, wanted=wanted, limit=limit, after=after)
         )
+
+    async def export(self, *invocation_ids: str) -> History:
+        """Invocations with their journals, to be replayed elsewhere: a ``testing.History``.
+
+        Completed ones are exported as well, where their journal is kept.
+
+        Raises:
+          InvalidInput: One is no id.
+          NotFound: There is none with an id; or it has no journal: nothing is done yet, or it has
+            completed and its journal is not kept.
+        """
+        from perdure._history import History, read_invocation
+
+        history = History()
+        for raw in [parse_id(each) for each in invocation_ids]:
+            read = functools.partial(read_invocation, invocation_id=raw)
+            history.add(await self._results.look(read))
+        return history
 
     async def query(
         self, sql: str, *, timeout_s: float = 10.0, rows_max: int = 10_000

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from perdure.cli._failures import CommandError, Exit
-from perdure.cli._loading import load_services
+from perdure._loading import LoadingError, load_services
+from perdure.cli._failures import Exit, Failure, failure_of
 
 HEAD = "import perdure\nclass Greeter(perdure.Service): pass\n"
 
@@ -37,10 +38,22 @@ def names(services: list[object]) -> list[str]:
     return [type(each).__name__ for each in services]
 
 
-def refusal(target: str) -> CommandError:
-    with pytest.raises(CommandError) as caught:
+@dataclass
+class Refusal:
+    """How a command tells that a target has no services."""
+
+    failure: Failure
+
+    def __str__(self) -> str:
+        return self.failure.message
+
+
+def refusal(target: str) -> Refusal:
+    with pytest.raises(LoadingError) as caught:
         load_services(target)
-    return caught.value
+    failure = failure_of(caught.value)
+    assert failure is not None
+    return Refusal(failure)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from perdure import (
     StoreError,
     TerminalError,
     WorkflowContext,
+    testing,
 )
 
 Ask = Callable[[], Awaitable[Any]]
@@ -463,6 +464,26 @@ def test_a_client_describes_as_an_engine_does(resident_place: Place) -> None:
             assert promise.failure is not None
             assert (promise.failure.message, promise.failure.code) == ("no", 451)
             assert await client.promises(Approval, "k") == await engine.promises(Approval, "k")
+
+    run(main())
+
+
+@BY
+def test_an_invocation_is_exported_with_its_journal(resident_place: Place, by: str) -> None:
+    async def main() -> None:
+        async with served(resident_place, by) as at:
+            started = await at.verbs.send(Approval.run, Document("a"), key="k")
+            await at.verbs.resolve(Approval.decision, Decision(True), key="k")
+            await started.result()
+            history = await at.verbs.export(started.id)
+            assert [each.key for each in history.invocations] == ["k"]
+            assert history.dumps() == (await at.engine.export(started.id)).dumps()
+            assert testing.replay(history, [Approval()]).ok
+            for wrong in (NO_ID, (await at.verbs.send(Desk.nothing)).id):
+                with pytest.raises(NotFound):
+                    await at.verbs.export(started.id, wrong)
+            with pytest.raises(InvalidInput):
+                await at.verbs.export("inv_1")
 
     run(main())
 

@@ -80,7 +80,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_sql": VALUES | {"_core", "_runtime", "_store"},
     "_opened": {"_binding", "_results", "_runtime"},
     **dict.fromkeys(("_invoking", "_completing", "_operating"), VERBS),
-    "_reading": VERBS | {"_sql"},
+    "_history": VALUES | {"_core", "_runtime"},
+    "_reading": VERBS | {"_history", "_sql"},
     "_inspecting": VERBS | {"_reading"},
     "_backing_up": {"_binding", "_opened", "_store"},
     "_doctor": {"_core", "_ids", "_runtime", "_store"},
@@ -91,16 +92,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"_backing_up", "_binding", "_completing", "_inspecting", "_invoking", "_operating"}
     | {"_options", "_runtime", "_store"},
     "http": VERBS | {"_sql", "engine"},
+    "_loading": {"service"},
     "_client": VALUES
-    | {"_sql"}
+    | {"_history", "_sql"}
     | DECLARING
     | {"_absent", "_binding", "_calling", "_declarations", "_handles", "_promises", "_runtime"}
     | {"_verbs"},
     "client": {"_client"},
-    "cli": {"__init__", "_absent", "_doctor", "_restoring", "_viewing", "client", "engine", "http"}
-    | {"service"},
+    "cli": {"__init__", "_absent", "_doctor", "_loading", "_restoring", "_viewing", "client"}
+    | {"_ids", "engine", "http", "service", "testing"},
     "__main__": {"cli"},
-    "testing": VERBS | {"_core", "_journal", "_store", "engine"},
+    "testing": VERBS | {"_core", "_history", "_journal", "_loading", "_store", "engine"},
     "__init__": VALUES
     | DECLARING
     | {"_declarations", "_handles", "_runtime", "_sql", "client", "engine", "saga"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -18,6 +18,9 @@ from perdure._runtime._keyed import PromiseInfo, encode_state
 from perdure._runtime._listing import InvocationPage, check_limit
 from perdure._sql import QueryResult
 from perdure.serde import UNTYPED, serde_for
+
+if TYPE_CHECKING:
+    from perdure._history import History
 
 T = TypeVar("T")
 
@@ -77,6 +80,17 @@ class Inspecting(_verbs.Listing, Connected):
         return record_of(
             await self._admin.ask("POST", "/check", waits=True, again=True), CheckReport
         )
+
+    async def export(self, *invocation_ids: str) -> History:
+        """As :meth:`Engine.export`."""
+        from perdure._history import History
+
+        history = History()
+        for path in [path_of("invocations", text_id(each), "history") for each in invocation_ids]:
+            response = await self._admin.ask("GET", path, waits=True)  # it may be long
+            check(response)
+            history.add(History.loads(response.content))
+        return history
 
     async def query(
         self, sql: str, *, timeout_s: float = 10.0, rows_max: int = 10_000

@@ -10,6 +10,9 @@ from typing import Protocol
 from perdure._core._entries import COMPARED, Entry, Flag, Kind, describe, digest
 from perdure.errors import NondeterminismError
 
+WENT_IDLE = "went idle without a further command"
+"""What the code did, where the journal goes on."""
+
 Recode = Callable[[bytes], bytes]
 """Converts a recorded payload by today's type and encodes it again; raises if it does not fit."""
 
@@ -67,7 +70,7 @@ def divergence(
     return NondeterminismError(
         index=index,
         expected=describe(recorded) if recorded else "nothing more in this activation",
-        actual=actual or (describe(issued) if issued else "went idle without a further command"),
+        actual=actual or (describe(issued) if issued else WENT_IDLE),
         expected_site=sites.text(recorded.site) if recorded and recorded.site else "",
         actual_site=sites.text(issued.site) if issued and issued.site else "",
         diff=_payload_diff(recorded, issued, show) if same_operation else "",

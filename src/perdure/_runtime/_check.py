@@ -1,8 +1,7 @@
 """Whether the code at hand fits the journals: all of them replayed, with every effect refused.
 
-Theory of operation. Replay has no effects: commands are compared with the recorded ones, answers
-come from the journal, and nothing is told to anybody. So each unfinished invocation is replayed on
-a machine of its own, beside the one that may be in memory, which is closed where its journal ends.
+Theory of operation. Each unfinished invocation is replayed on a machine of its own
+(:mod:`._rehearsal`), beside the one that may be in memory, which is closed where its journal ends.
 The store is read as committed, one journal at a time, and the host's loop has its turn in between.
 """
 
@@ -11,27 +10,20 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import enum
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perdure._core._entries import Entry
-from perdure._core._frames import describe_frame
-from perdure._core._replay import Sites
 from perdure._ids import format_id
-from perdure._runtime._handlers import make_machine
-from perdure._runtime._instance import LOADING, Instance
 from perdure._runtime._layout import Record
+from perdure._runtime._rehearsal import Rehearsal
 from perdure._store import Db, Store
 from perdure.errors import NondeterminismError, StoreCorrupt
 from perdure.serde import describe_failure
 
 if TYPE_CHECKING:
     from perdure._runtime._scheduler import Scheduler
-
-logger = logging.getLogger("perdure")
 
 PROBLEMS_MAX = 1000
 """Problems that a report holds; beyond, they are counted."""
@@ -77,7 +69,7 @@ class CheckedInvocation:
         title = f"{self.id} ({self.service}.{self.handler}, version {self.version}{key})"
         if self.divergence is not None:
             return f"{title} {self.verdict} at entry {self.divergence.index}\n{self.reason}"
-        return f"{title} {self.verdict}: {self.reason}"
+        return f"{title} {self.verdict}" + (f": {self.reason}" if self.reason else "")
 
 
 @dataclass(slots=True)
@@ -153,7 +145,6 @@ class _Check:
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._store = scheduler.store
-        self._sites = _LastSite(scheduler.sites)
         self._context = contextvars.copy_context()
         self._deadline = self._scheduler.ticks() + _SLICE_S
 
@@ -207,75 +198,33 @@ class _Check:
     ) -> tuple[bool, BaseException | None]:
         """Replay a journal on a machine of its own: whether there is one, and what that raised."""
         scheduler = self._scheduler
-        definition, service = scheduler.registry.handler_and_instance(record)
-        instance = Instance(invocation_id, record, definition, service, LOADING)
-        instance.machine = make_machine(
-            instance,
-            scheduler=scheduler,
-            sites=self._sites,
+        rehearsal = Rehearsal(
+            invocation_id,
+            record,
+            registry=scheduler.registry,
+            stage=scheduler.stage,
+            sites=scheduler.sites,
             context=self._context,
-            report=_report_loop_problem,
         )
         try:
-            has_journal, failure = await self._feed(instance)
+            return await self._feed(invocation_id, rehearsal)
         finally:
-            scheduler.stage.leave()  # what logs may ask for the host's loop
-            for complaint in instance.machine.close():
-                logger.warning(
-                    "%s, replayed by a check, could not be closed cleanly: %s",
-                    instance.text_id,
-                    complaint,
-                )
-        if isinstance(failure, NondeterminismError):
-            failure.invocation_id = instance.text_id
-            failure.__traceback__ = failure.__context__ = None  # they lead to the handler's frames
-        return has_journal, failure
+            rehearsal.close()
 
-    async def _feed(self, instance: Instance) -> tuple[bool, BaseException | None]:
+    async def _feed(
+        self, invocation_id: bytes, rehearsal: Rehearsal
+    ) -> tuple[bool, BaseException | None]:
         position = 0
         while True:
             try:
-                page = self._store.journal(instance.id, position, Entry)
+                page = self._store.journal(invocation_id, position, Entry)
             except StoreCorrupt as corrupt:
                 return True, corrupt
             if not page:
                 return position > 0, None
             for first_index, entries in page:
-                try:
-                    instance.machine.replay(entries)
-                except (KeyboardInterrupt, SystemExit):
-                    raise
-                except BaseException as failure:
+                failure = rehearsal.feed(entries)
+                if failure is not None:
                     return True, failure
                 position = first_index + len(entries)
                 await self.give_way()
-
-
-class _LastSite:
-    """Call sites of a check: those recorded as the store has them, of the code the last asked for.
-
-    A report shows the command in whose place the code did something else, and that is the last
-    one. So no site of the code gets a number, which would be written.
-    """
-
-    _LAST = -1
-
-    def __init__(self, recorded: Sites) -> None:
-        self._recorded = recorded
-        self._frame_text = ""
-
-    def of(self, frame: FrameType) -> int:
-        self._frame_text = describe_frame(frame)
-        return self._LAST
-
-    def text(self, site: int) -> str:
-        return self._frame_text if site == self._LAST else self._recorded.text(site)
-
-
-def _report_loop_problem(instance: Instance, problem: dict[str, Any]) -> None:
-    logger.error(
-        "%s, replayed by a check: %s",
-        instance.text_id,
-        problem.get("message"),
-        exc_info=problem.get("exception"),
-    )

@@ -54,7 +54,7 @@ def make_machine(
 ) -> Machine:
     """A machine for *instance* in which nothing has happened yet."""
     return Machine(
-        functools.partial(_run_handler, instance, scheduler.registry.bind),
+        functools.partial(run_handler, instance, scheduler.registry.bind),
         reads=_KeyReads(scheduler.store, instance.group, scheduler.existing),
         sites=sites,
         context=context.copy(),
@@ -64,7 +64,8 @@ def make_machine(
     )
 
 
-async def _run_handler(instance: Instance, binder: Binder, machine: Machine) -> tuple[bytes, bool]:
+async def run_handler(instance: Instance, binder: Binder, machine: Machine) -> tuple[bytes, bool]:
+    """Run the handler of *instance* to its end: its output as the journal has it."""
     definition, record = instance.definition, instance.record
     assert definition is not None
     attempts = instance.backoff.attempts if instance.backoff else 0

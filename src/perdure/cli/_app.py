@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from perdure.cli import _completing, _inspecting, _invoking, _keeping, _operating, _serving
+from perdure.cli import (
+    _completing,
+    _inspecting,
+    _invoking,
+    _keeping,
+    _operating,
+    _replaying,
+    _serving,
+)
 
 app = typer.Typer(
     name="perdure",
@@ -37,5 +45,5 @@ def _perdure(
     pass
 
 
-for _group in (_serving, _inspecting, _invoking, _completing, _operating, _keeping):
+for _group in (_serving, _inspecting, _invoking, _completing, _operating, _replaying, _keeping):
     _group.add_to(app)

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
+from perdure._loading import LoadingError
 from perdure.errors import (
     InvalidInput,
     NotFound,
@@ -77,6 +78,9 @@ def failure_of(error: Exception) -> Failure | None:
     """How *error* is told; None: it is a defect, and its traceback is wanted."""
     if isinstance(error, CommandError):
         return error.failure
+    if isinstance(error, LoadingError):
+        exit_code = Exit.FAILED if error.raised else Exit.USAGE
+        return Failure(exit_code, error.raised or "Usage", str(error), error.hint)
     kind = type(error).__name__
     if isinstance(error, TerminalError):
         exit_code = Exit.FAILED

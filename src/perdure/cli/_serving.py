@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perdure._loading import load_services
 from perdure.cli._commands import register
 from perdure.cli._failures import failure_of, usage
-from perdure.cli._loading import load_services
 from perdure.cli._output import plain
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
@@ -67,6 +68,7 @@ class Admin:
             _Route("/invocations", GET=self._invocations),
             *(_Route(f"/invocations/{verb}", PATCH=self._to_all(verb)) for verb in VERBS),
             _Route("/invocations/{id}", GET=self._describe, DELETE=self._delete),
+            _Route("/invocations/{id}/history", GET=self._history),
             _Route("/invocations/{id}/{verb}", PATCH=self._act),
             _Route("/query", POST=self._query),
             _Route("/check", POST=self._check),
@@ -213,6 +215,12 @@ class Admin:
             each.name: getattr(description, each.name) for each in dataclasses.fields(description)
         }
         return _answer({**fields, "timeline": description.timeline()})
+
+    async def _history(self, request: Request) -> Response:
+        history = await self._engine.export(request.path_params["id"])
+        # Of a long journal the text takes a second, which no other request has to wait.
+        text = await asyncio.to_thread(history.dumps)
+        return Response(text, media_type="application/json")
 
     async def _delete(self, request: Request) -> Response:
         """Restate's older form of three of the verbs."""

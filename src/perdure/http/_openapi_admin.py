@@ -240,7 +240,7 @@ def _add_invocations(document: Document) -> None:
     components = document.components
     limit: Schema = {"type": "integer", "minimum": 1, "maximum": PAGE_ITEMS_MAX}
     page = json_answer("The page.", components.of(InvocationPage, output=True))
-    of_each = ["invocation", *(f"invocation.{verb}" for verb in _VERBS)]
+    of_each = ["invocation", "invocation.history", *(f"invocation.{verb}" for verb in _VERBS)]
     links = {
         name: {"operationId": name, "parameters": {"id": "$response.body#/items/0/id"}}
         for name in of_each
@@ -270,6 +270,19 @@ def _add_invocations(document: Document) -> None:
         answers={
             200: json_answer("As it is.", {"allOf": [described, record(timeline=TEXT)]}),
         },
+        errors={**_INVALID, **_UNKNOWN},
+    )
+    history = record(
+        format={"const": "perdure-history"},
+        version=_NUMBER,
+        sources={"type": "object", "additionalProperties": TEXT},
+        invocations=_list(_ANY_OBJECT),
+    )
+    document.add(
+        *("get", "/invocations/{id}/history", "invocation.history"),
+        summary="An invocation with its journal, to be replayed elsewhere",
+        parameters=[_ID],
+        answers={200: json_answer("docs/reference/history-format.md describes it.", history)},
         errors={**_INVALID, **_UNKNOWN},
     )
     modes = {"enum": ["cancel", "kill", "purge"], "default": "cancel"}

@@ -1,4 +1,4 @@
-"""Finding the services that ``perdure serve MODULE:SERVICES`` means."""
+"""Finding the services that ``MODULE:SERVICES`` means, on a command line or in a test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from perdure.cli._failures import CommandError, Exit, usage
+from perdure.errors import PerdureError
 from perdure.service import Service, VirtualObject, Workflow
 
 # Any, in this module: a module may hold anything.
@@ -24,10 +24,24 @@ _DEFAULT_NAME: Final = "services"
 _FRAMES_SHOWN: Final = 3
 _OTHERS: Final = (
     "<frozen ",
-    str(Path(__file__).resolve().parents[1]) + os.sep,
+    str(Path(__file__).resolve().parent) + os.sep,
     *(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib")),
 )
 """How the names of files begin that are not the user's."""
+
+
+class LoadingError(PerdureError):
+    """There are no services at a target, or code of the user's has failed.
+
+    Attributes:
+      hint: What to do about it, or an empty text.
+      raised: The class of what the user's code raised; empty: the target can not be meant.
+    """
+
+    def __init__(self, message: str, hint: str = "", raised: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.raised = raised
 
 
 def load_services(target: str) -> list[Any]:
@@ -37,7 +51,7 @@ def load_services(target: str) -> list[Any]:
     returns either. The current directory is where modules are looked for first.
 
     Raises:
-      CommandError: There are none, or code of the user's has failed.
+      LoadingError: There are none, or code of the user's has failed.
     """
     name, _, attribute = target.partition(":")
     if name.endswith(".py") or "/" in name or not name:
@@ -49,7 +63,7 @@ def load_services(target: str) -> list[Any]:
             if path.parts[:1] == ("..",):
                 path = path.resolve()
                 hint = f"go to {path.parent} and write {path.name}:{attribute or _DEFAULT_NAME}"
-        raise usage(f"{name!r} is no module: a module has dots, and no slashes", hint)
+        raise LoadingError(f"{name!r} is no module: a module has dots, and no slashes", hint)
     module = _import(name)
     value = _attribute(module, attribute) if attribute else _default(module)
     return _services_in(value, f"{name}:{attribute or _DEFAULT_NAME}")
@@ -65,7 +79,7 @@ def _import(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise _failed(f"the module {name} can not be imported", error) from error
-        raise usage(
+        raise LoadingError(
             f"there is no module {error.name!r}; modules are looked for in {here} first",
             _did_you_mean(name, here),
         ) from error
@@ -91,7 +105,7 @@ def _attribute(module: ModuleType, path: str) -> Any:
         except AttributeError as error:
             choices = _choices(module)
             close = difflib.get_close_matches(path, choices) or choices
-            raise usage(
+            raise LoadingError(
                 f"the module {module.__name__} has no {path!r}", _which(module, close)
             ) from error
     return value
@@ -100,7 +114,7 @@ def _attribute(module: ModuleType, path: str) -> Any:
 def _default(module: ModuleType) -> Any:
     value = getattr(module, _DEFAULT_NAME, None)
     if value is None:
-        raise usage(
+        raise LoadingError(
             f"the module {module.__name__} has no list called {_DEFAULT_NAME!r}",
             _which(module, _choices(module)),
         )
@@ -143,9 +157,9 @@ def _services_in(value: Any, place: str) -> list[Any]:
         return [value]
     if inspect.iscoroutine(value):
         value.close()
-        raise usage(f"{place} is async: services are made before a loop runs")
+        raise LoadingError(f"{place} is async: services are made before a loop runs")
     if isinstance(value, type) or not isinstance(value, Iterable) or isinstance(value, (str, dict)):
-        raise usage(
+        raise LoadingError(
             f"{place} is {_shown(value)}, and no list of services",
             "a list has instances: services = [MyWorkflow()]",
         )
@@ -153,9 +167,9 @@ def _services_in(value: Any, place: str) -> list[Any]:
     for each in services:
         if not isinstance(each, _KINDS):
             hint = f"make an instance: {each.__name__}()" if isinstance(each, type) else ""
-            raise usage(f"{place} has {_shown(each)} in it, which is no service", hint)
+            raise LoadingError(f"{place} has {_shown(each)} in it, which is no service", hint)
     if not services:
-        raise usage(f"{place} is empty: there is nothing to serve")
+        raise LoadingError(f"{place} is empty: there is nothing to serve")
     return services
 
 
@@ -165,7 +179,7 @@ def _shown(value: Any) -> str:
     return f"a `{type(value).__name__}`"
 
 
-def _failed(what: str, error: BaseException) -> CommandError:
+def _failed(what: str, error: BaseException) -> LoadingError:
     """What the user's code raised, with the last lines of it that led there."""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [each for each in frames if not each.filename.startswith(_OTHERS)]
@@ -176,4 +190,4 @@ def _failed(what: str, error: BaseException) -> CommandError:
         *traceback.format_exception_only(error),
     ]
     text = "".join(told).rstrip()
-    return CommandError(f"{what}:\n{text}", exit_code=Exit.FAILED, kind=type(error).__name__)
+    return LoadingError(f"{what}:\n{text}", raised=type(error).__name__)
