@@ -164,7 +164,7 @@ def _untyped(name: str, context: type) -> Any:
     return handler(anything)
 
 
-def _blank(cls: type) -> Any:
+def _blank(cls: Any) -> Any:
     """An instance whose ``__init__`` has not run: only its class is ever asked for."""
     return cls.__new__(cls)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -13,6 +14,7 @@ from perdure._binding import register, result_serde
 from perdure._handles import InvocationHandle
 from perdure._ids import InvocationId, format_id
 from perdure._results import decode_output
+from perdure._runtime._describe import Description
 from perdure._runtime._registry import Registry
 from perdure._runtime._running import RunningStep
 from perdure._runtime._scheduler import Scheduler
@@ -20,7 +22,6 @@ from perdure._runtime._shown import JournalEntry
 from perdure._runtime._times import EPOCH, utc
 from perdure._store import Store
 from perdure.engine import Engine
-from perdure.errors import PerdureError, StoreClosed
 from perdure.retry import DEFAULT_RETRY, RetryPolicy
 from perdure.service import HandlerDefinition, ServiceKind, Versions, reference_of
 from perdure.testing._call_doubles import CallDouble, CallDoubles
@@ -31,6 +32,7 @@ from perdure.testing._harness_host import HarnessHost
 from perdure.testing._harness_results import HarnessResults
 from perdure.testing._harness_runner import HarnessRunner
 from perdure.testing._held_clock import HeldClock
+from perdure.testing._killed import kill
 from perdure.testing._report import report_of
 from perdure.testing._step_doubles import Asked, StepDouble, StepDoubles
 from perdure.testing._stuck import why_stuck
@@ -42,6 +44,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 """When a test begins that does not say."""
 
 _MS = timedelta(milliseconds=1)
+_CLOSED = "the harness was closed"
 
 
 class Harness(Engine):
@@ -153,21 +156,21 @@ class Harness(Engine):
             return
         self._closed = True
         await self._driver.stop()
-        await self._leave(self._scheduler, StoreClosed("the harness was closed"))
+        await self._leave(self._scheduler, _CLOSED)
 
-    async def _leave(self, scheduler: Scheduler, failure: PerdureError) -> None:
-        """Let *scheduler* end as a killed process does: what is not committed is lost."""
+    async def _leave(self, scheduler: Scheduler, reason: str) -> None:
+        """End it as a killed process ends, and wait for what cancelled steps do."""
         tasks = self._driver.runner.tasks()
-        scheduler.draining = True
-        scheduler.cleaner.stop()
-        for step in scheduler.running.all():
-            step.cancel()
-        scheduler.running.clear()
-        scheduler.pump.queue.clear()
-        scheduler.gate.fail(failure)
-        scheduler.close()
+        kill(scheduler, reason)
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
+
+    def _drop(self) -> None:
+        """Close it where nothing can be awaited: its loop may have gone."""
+        if self._scheduler is not None and not self._closed:
+            self._closed = True
+            with contextlib.suppress(RuntimeError):  # that loop's
+                kill(self._scheduler, _CLOSED)
 
     async def crash(self, services: Iterable[Any] | None = None) -> None:
         """Kill the engine and open it anew on what was durable.
@@ -179,7 +182,7 @@ class Harness(Engine):
         """
         scheduler = self._open_scheduler()
         async with self._driver.moving:
-            await self._leave(scheduler, StoreClosed("the engine has crashed, as the test wanted"))
+            await self._leave(scheduler, "the engine has crashed, as the test wanted")
             if services is not None:
                 self._services = register(services)
                 self._calls.serve(self._own_services())
@@ -358,7 +361,7 @@ class Harness(Engine):
         """The same as text, a line an entry."""
         return (await self._described(invocation)).timeline()
 
-    async def _described(self, invocation: InvocationHandle[Any] | str) -> Any:
+    async def _described(self, invocation: InvocationHandle[Any] | str) -> Description:
         invocation_id = invocation if isinstance(invocation, str) else invocation.id
         return await self.describe(invocation_id, journal_limit=100_000)
 

@@ -14,20 +14,19 @@ async def report_of(engine: Engine) -> str:
     try:
         page = await engine.invocations(limit=1_000)
         left_out = len(page.items) - _INVOCATIONS_MAX
-        parts = [f"({left_out} earlier ones are left out)"] if left_out > 0 else []
-        for item in page.items[-_INVOCATIONS_MAX:]:
-            parts.append(await _describe(engine, item.id))
+        shown = [await _describe(engine, item.id) for item in page.items[-_INVOCATIONS_MAX:]]
     except PerdureError as error:
         return f"(the invocations can not be read: {error})"
-    return "\n\n".join(parts) or "(no invocation was kept)"
+    if left_out > 0:
+        shown.insert(0, f"({left_out} earlier ones are left out)")
+    return "\n\n".join(shown) or "(no invocation was kept)"
 
 
 async def _describe(engine: Engine, invocation_id: str) -> str:
     description = await engine.describe(invocation_id, journal_limit=_ENTRIES_MAX)
     key = f"/{description.key}" if description.key else ""
-    lines = [
-        f"{description.service}.{description.handler}{key}  {description.status}  {invocation_id}"
-    ]
+    name = f"{description.service}.{description.handler}{key}"
+    lines = [f"{name}  {description.status}  {invocation_id}"]
     lines += [
         f"  waits for {each}{each.site and f', at {each.site}'}" for each in description.waiting_on
     ]

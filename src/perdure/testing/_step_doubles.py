@@ -71,7 +71,8 @@ class StepDoubles:
 
     def begin(self, running: RunningStep, record: Record, attempt: int, at: datetime) -> Asked:
         """Record that a step begins; what is to be done."""
-        function, args, kwargs = running.step.function, running.step.arguments, {}
+        function, args = running.step.function, running.step.arguments
+        kwargs: dict[str, Any] = {}
         while isinstance(function, functools.partial):
             args = (*function.args, *args)
             kwargs = {**function.keywords, **kwargs}

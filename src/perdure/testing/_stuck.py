@@ -24,10 +24,9 @@ async def why_stuck(
     """
     lines = ["the awaited result can not come: no step runs, and no timer is due"]
     if due is not None:
-        lines = [
-            f"the awaited result does not come before {due:%Y-%m-%d %H:%M:%S} UTC, when the next "
-            "timer is due, and time stands still (auto_skip=False): await h.advance(…) or h.skip()"
-        ]
+        at = f"{due:%Y-%m-%d %H:%M:%S} UTC"
+        lines = [f"the awaited result can not come: time stands still, and a timer is due at {at}"]
+        lines.append("  auto_skip is False, so let time pass: await h.advance(…) or h.skip()")
     seen: set[str] = set()
     target: str | None = invocation_id
     while target is not None and target not in seen and len(seen) < _DEPTH_MAX:
