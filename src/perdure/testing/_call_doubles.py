@@ -100,9 +100,8 @@ class CallDoubles:
     def install(self, services: dict[str, Versions]) -> None:
         """Put all doubles in the places of the handlers they stand for."""
         for service, definition in self._stood_in.items():
-            if service not in services or services[service][0][0].cls is definition.cls:
-                definition.resolve_types()
-                services[service] = ((self._only_doubles(definition), _blank(definition.cls)),)
+            definition.resolve_types()
+            services[service] = ((self._only_doubles(definition), _blank(definition.cls)),)
         for (service, name), double in self._doubles.items():
             services[service] = tuple(
                 (self._doubled(definition, name, double), instance)

@@ -22,8 +22,8 @@ from perdure.testing._held_clock import HeldClock
 
 T = TypeVar("T")
 
-_LOOP_TURNS = 10
-"""Turns of the loop without news, before what else runs in it counts as waiting for the result."""
+_LOOP_TURNS = 5
+"""Turns of the loop without news: what else runs in it may need them to act on the last ones."""
 
 _OTHERS_S = 1.0
 """What other tasks get, where they may still do what a result waits for."""
@@ -124,9 +124,12 @@ class Driver:
     async def _drive_on(self) -> None:
         """Wait until nothing happens any more, and have something happen, if need be."""
         await self._idle()
-        if not await self._loop_is_idle() or self.moving.locked():
+        if self.moving.locked():
             async with self.moving:
                 return
+        if all(wait.future.done() for wait in self._waits):
+            await asyncio.sleep(0)
+            return
         error = self._problems.take()
         if error is not None:
             self._fail_waits(lambda _: error)
@@ -149,15 +152,6 @@ class Driver:
             error = error_of(wait.invocation_id)
             if error is not None and not wait.future.done():
                 wait.future.set_exception(error)
-
-    async def _loop_is_idle(self) -> bool:
-        """Whether nothing else in the loop makes the engine do something."""
-        self._news.clear()
-        for _ in range(_LOOP_TURNS):
-            await asyncio.sleep(0)
-            if self._news.is_set() or not self.is_idle():
-                return False
-        return any(not wait.future.done() for wait in self._waits)
 
     async def _others_act(self) -> bool:
         """Whether other tasks do something; they get a moment if there are any."""
@@ -185,11 +179,13 @@ class Driver:
         )
 
     async def _idle(self) -> None:
-        while not self.is_idle():
-            if self._is_quiet():
-                self._news.clear()
+        turns = 0
+        while turns < _LOOP_TURNS:
+            self._news.clear()
+            if self._is_quiet() and self.runner.busy():
                 await self._news.wait()
             await asyncio.sleep(0)
+            turns = turns + 1 if self.is_idle() and not self._news.is_set() else 0
 
     async def idle(self) -> None:
         """Return when the engine is idle.
@@ -197,9 +193,7 @@ class Driver:
         Raises:
           HarnessError: A step has run for ten seconds.
         """
-        if self.is_idle():
-            await asyncio.sleep(0)  # who calls this in a loop lets others have their turn
-        elif not await _in_time(self._idle(), _STEPS_S):
+        if not await _in_time(self._idle(), _STEPS_S):
             names = ", ".join(sorted({repr(each.step.name) for each in self.runner.busy()}))
             raise HarnessError(
                 f"step {names} still runs after {_STEPS_S:g} seconds of real time. Give it a "
