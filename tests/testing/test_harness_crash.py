@@ -63,13 +63,21 @@ async def test_a_handle_works_after_a_crash_by_which_its_invocation_had_ended(
         assert await order.output() == "5: nobody approved"
 
 
-async def test_a_call_that_was_not_durable_is_lost_in_a_crash(
-    perdure_harness: HarnessClass,
+@pytest.mark.parametrize("turns", [1, 2, 3])
+async def test_what_was_not_durable_is_lost_in_a_crash_and_nothing_else(
+    perdure_harness: HarnessClass, turns: int
 ) -> None:
     async with perdure_harness([Order()]) as h:
         result = asyncio.ensure_future(h.submit(Order.run, 5, key="1"))
-        await asyncio.sleep(0)  # it is asked for, and nothing is on the disk
+        for _ in range(turns):  # it is asked for; its first unit is sealed; that is on the disk
+            await asyncio.sleep(0)
+        assert h._scheduler is not None
+        store = h._scheduler.store
+        assert (store.sealed > store.committed) == (turns == 2)
         await h.crash()
+        if turns == 3:
+            assert await result == "5: nobody approved"
+            return
         with pytest.raises(HarnessError, match="is lost"):
             await result
         assert (await h.invocations()).items == []

@@ -70,6 +70,48 @@ async def test_what_broke_is_told_by_the_next_advance(perdure_harness: HarnessCl
             await h.advance(hours=1)
 
 
+async def test_who_awaits_a_result_is_told_of_that_one_first(
+    perdure_harness: HarnessClass,
+) -> None:
+    async with perdure_harness([Broken()]) as h:
+        await h.send(Broken.run, key="1")
+        second = await h.send(Broken.at_once, key="1")
+        await asyncio.sleep(0.01)
+        with pytest.raises(ValueError, match="in the handler"):
+            await second.result()
+        with pytest.raises(ValueError, match="no such account"):
+            await h.settle()
+
+
+async def test_what_broke_is_told_while_another_step_still_runs(
+    perdure_harness: HarnessClass,
+) -> None:
+    over = asyncio.Event()
+
+    class Slow(perdure.Workflow):
+        async def run(self, ctx: perdure.WorkflowContext) -> None:
+            await ctx.run("slow", over.wait)
+
+    async with perdure_harness([Slow(), Broken()]) as h:
+        await h.send(Slow.run, key="1")
+        broken = await h.send(Broken.run, key="1")
+        with pytest.raises(ValueError, match="no such account"):
+            await broken.result()
+        over.set()
+
+
+async def test_an_error_that_is_raised_twice_is_two_errors(perdure_harness: HarnessClass) -> None:
+    async with perdure_harness([Broken()], retry=RetryPolicy(max_attempts=1)) as h:
+        h.step("look up").raises(ConnectionError("no network"))
+        errors: list[BaseException] = []
+        for key in ("1", "2"):
+            with pytest.raises(ConnectionError) as raised:
+                await h.submit(Broken.run, key=key)
+            errors.append(raised.value)
+        assert errors[0] is not errors[1]
+        assert [len(error.__notes__) for error in errors] == [1, 1]
+
+
 async def test_what_broke_is_told_once(perdure_harness: HarnessClass) -> None:
     async with perdure_harness([Broken()]) as h:
         broken = await h.send(Broken.run, key="1")
@@ -202,10 +244,13 @@ async def test_an_optional_double_may_stay_idle(perdure_harness: HarnessClass) -
 async def test_a_double_of_the_wrong_type_is_told_and_no_handler_can_catch_it(
     perdure_harness: HarnessClass,
 ) -> None:
-    async with perdure_harness([Order(), Caller()]) as h:
+    async with perdure_harness([Order(), Caller(), Broken()]) as h:
         h.step("charge card").returns({"number": "one"})
+        h.step("look up").returns("five")
         with pytest.raises(DoubleError, match="the double of step 'charge card' returns what"):
             await h.submit(Order.run, 5, key="1")
+        with pytest.raises(DoubleError, match="the double of step 'look up' returns what"):
+            await h.call(Broken.three_times, key="1")  # which would try again, and catch it
         h.call_to(Payments.charge).returns("a receipt")  # type: ignore[arg-type]
         with pytest.raises(DoubleError, match=r"the double of Payments\.charge returns what"):
             await h.submit(Caller.run, 5, key="1")

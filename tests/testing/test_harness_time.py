@@ -125,6 +125,7 @@ async def test_a_task_that_awaits_a_result_leaves_the_time_to_a_test_that_acts(
         await h.advance(hours=1)
         await h.call(Order.approve, "bob", key="1")
         assert await result == "5: approved by bob"
+        await h.settle()
         assert h.now == datetime(2026, 1, 1, 1, tzinfo=UTC)
 
 
