@@ -91,6 +91,7 @@ class Harness(Engine):
             max_resident=0 if always_replay else 10_000,
             default_retry=retry or DEFAULT_RETRY,
             clock=self._held,
+            **_guarded(guard),
         )
         self._problems = Problems()
         self._fail_fast = retry is None
@@ -380,6 +381,13 @@ class Harness(Engine):
     async def _why_stuck(self, invocation_id: bytes) -> HarnessError:
         text_id = format_id(InvocationId(invocation_id))
         return await why_stuck(self, self._services, self.next_timer, text_id)
+
+
+_ENGINE_HAS_GUARD = False  # switch on, or put guard=guard in the call, where the engine has it
+
+
+def _guarded(guard: str) -> dict[str, Any]:
+    return {"guard": guard} if _ENGINE_HAS_GUARD else {}
 
 
 def _ms_of(start: datetime) -> int:
