@@ -45,6 +45,8 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 _MS = timedelta(milliseconds=1)
 _CLOSED = "the harness was closed"
+_ENGINE_HAS_GUARD = False  # where it has: `guard=guard` in the call below, in the place of this
+_NO_OPTIONS: dict[str, Any] = {}
 
 
 class Harness(Engine):
@@ -91,7 +93,7 @@ class Harness(Engine):
             max_resident=0 if always_replay else 10_000,
             default_retry=retry or DEFAULT_RETRY,
             clock=self._held,
-            **_guarded(guard),
+            **({"guard": guard} if _ENGINE_HAS_GUARD else _NO_OPTIONS),
         )
         self._problems = Problems()
         self._fail_fast = retry is None
@@ -381,13 +383,6 @@ class Harness(Engine):
     async def _why_stuck(self, invocation_id: bytes) -> HarnessError:
         text_id = format_id(InvocationId(invocation_id))
         return await why_stuck(self, self._services, self.next_timer, text_id)
-
-
-_ENGINE_HAS_GUARD = False  # switch on, or put guard=guard in the call, where the engine has it
-
-
-def _guarded(guard: str) -> dict[str, Any]:
-    return {"guard": guard} if _ENGINE_HAS_GUARD else {}
 
 
 def _ms_of(start: datetime) -> int:
