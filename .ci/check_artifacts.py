@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[1]
-HOME = "src/perdure/"
+HOME = "src/"  # the package, and what pytest loads of it
 GENERATED = {"PKG-INFO", "setup.cfg"}
 MADE = re.compile(r"\.git|\.venv.*|build|dist|\..*_cache|\.hypothesis|__pycache__|.*\.egg-info")
 COMPILED_FROM = {".c", ".h", ".pyx", ".pxd", ".pxi", ".pyc"}
@@ -39,9 +39,9 @@ def check_wheel(path: str, tracked: set[str]) -> list[str]:
         f"wheel: {name} does not belong there"
         for name in names
         if PurePosixPath(name).suffix in COMPILED_FROM
-        or not name.startswith(("perdure/", "perdure-", "perdure.libs/"))
+        or not name.startswith(("perdure/", "perdure-", "perdure.libs/", "pytest_perdure.py"))
     ]
-    package = [PurePosixPath(name).relative_to("src") for name in tracked if name.startswith(HOME)]
+    package = [PurePosixPath(name).relative_to(HOME) for name in tracked if name.startswith(HOME)]
     # The types serve the compiler alone: nobody outside compiles against the core.
     types = [file for file in package if file.suffix == ".pxd"]
     needed = {str(file) for file in package} - {str(file) for file in types}

@@ -186,6 +186,49 @@ def test_the_api_page_names_every_member_that_users_call() -> None:
     assert sorted(missing) == []
 
 
+def test_the_testing_page_lists_exactly_the_public_names() -> None:
+    import perdure.testing
+
+    page = (ROOT / "docs" / "reference" / "testing.md").read_text("utf-8")
+    listed = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert sorted(listed) == sorted(perdure.testing.__all__)
+
+
+def test_the_testing_page_names_every_member_that_users_call() -> None:
+    import perdure
+    from perdure import testing
+
+    page = (ROOT / "docs" / "reference" / "testing.md").read_text("utf-8")
+    members = set(dir(testing.Harness)) - set(dir(perdure.Engine))
+    members |= {name for cls in (testing.StepDouble, testing.CallDouble) for name in dir(cls)}
+    internal = {"acts", "closeness", "fits", "is_missed", "lasts", "next_action"}
+    internal |= {"pattern", "target"}
+    public = {name for name in members - internal if not name.startswith("_")}
+    missing = [name for name in public if not re.search(rf"\b(h|double)\.{name}\b", page)]
+    assert sorted(missing) == []
+
+
+def test_the_tests_that_pages_show_pass_under_pytest(tmp_path: Path) -> None:
+    shown = [block for block in PYTHON if "perdure_harness" in block.code]
+    assert shown
+    for number, block in enumerate(shown):
+        (tmp_path / f"test_{number}.py").write_text(block.code, "utf-8")
+    # What the tutorial's test imports.
+    tutorial = blocks_of(ROOT / "docs" / "tutorial" / "first-workflow.md")
+    program = next(block for block in tutorial if block.language == "python")
+    (tmp_path / "order.py").write_text(program.code, "utf-8")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert f"{len(shown)} passed" in run.stdout
+
+
 def test_the_journal_format_page_has_every_kind_with_its_number() -> None:
     from perdure._core._entries import LOGIC_VERSION, Flag, Kind
 

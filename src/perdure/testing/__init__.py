@@ -3,21 +3,34 @@
 from perdure._history import History, RecordedInvocation
 from perdure._loading import LoadingError
 from perdure._runtime._check import Verdict
+from perdure.testing._behaviours import Double, Recorded
+from perdure.testing._call_doubles import CallDouble
+from perdure.testing._faults import DoubleError, HarnessError, Stuck
+from perdure.testing._harness import Harness
 from perdure.testing._perturbing import PerturbedRun, PerturbReport, perturb
 from perdure.testing._replaying import ReplayedInvocation, ReplayReport, replay
 from perdure.testing._sim_environment import SimDisk
 from perdure.testing._sim_store import SimStore
+from perdure.testing._step_doubles import StepDouble
 
 __all__ = [
+    "CallDouble",
+    "Double",
+    "DoubleError",
+    "Harness",
+    "HarnessError",
     "History",
     "LoadingError",
     "PerturbReport",
     "PerturbedRun",
+    "Recorded",
     "RecordedInvocation",
     "ReplayReport",
     "ReplayedInvocation",
     "SimDisk",
     "SimStore",
+    "StepDouble",
+    "Stuck",
     "Verdict",
     "perturb",
     "replay",
