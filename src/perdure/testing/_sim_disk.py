@@ -15,6 +15,7 @@ failure the disk refuses all writes of this process.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import struct
 import zlib
@@ -87,6 +88,7 @@ class SectorDisk(SimDisk):
         self._newest = (0, 0, 0, 0)  # transaction, first sector, length, units
         self._free = _METAS  # the first sector that nothing refers to
         self._steps: Iterator[float] | None = None  # of the commit on its way
+        self._timer: asyncio.Handle | None = None
         self.refuses = False
         self.syncs = 0
         self.in_flight: list[Unit] = []
@@ -104,15 +106,17 @@ class SectorDisk(SimDisk):
 
     def _go_on(self) -> None:
         """Take the next step of the commit, and come back when its time is over."""
-        if self._steps is not None:
-            try:
-                seconds = next(self._steps, None)
-            except PowerFailed:
-                return
-            if seconds is not None:
-                self._loop.call_later(seconds, self._go_on)
+        assert self._steps is not None
+        try:
+            seconds = next(self._steps, None)
+        except PowerFailed:
+            return
+        if seconds is not None:
+            self._timer = self._loop.call_later(seconds, self._go_on)
 
     def finish(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         while self._steps is not None:
             seconds = next(self._steps, None)
             if seconds is not None:

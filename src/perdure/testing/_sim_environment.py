@@ -279,6 +279,8 @@ class SimEnvironment(SimQueries):
 
     def _commit(self) -> None:
         """What the schedule calls back."""
+        if self.writing:
+            return  # what is sealed goes when that is written
         self._scheduled = False
         if self._closed or self.failure is not None or not self._queue:
             return

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from perdure.retry import DEFAULT_RETRY, RetryPolicy
 from perdure.testing._sim_device import Landed
@@ -38,6 +39,7 @@ def simulate(
     services: Services,
     seeds: int | Iterable[int] = 100,
     seed: int | None = None,
+    world: Callable[[], Any] = lambda: None,
     faults: Faults | None = None,
     retry: RetryPolicy = DEFAULT_RETRY,
     max_resident: int | None = None,
@@ -50,10 +52,11 @@ def simulate(
 
     Args:
       scenario: Given the :class:`Simulation`; what it raises makes the run red.
-      services: For the engine; a function is called for each process, so that nothing passes from
-        one to the next but by the disk.
+      services: For the engine; a function is given the simulation for each process, so that
+        nothing passes from one to the next but by the disk.
       seeds: How many, counted from 0, or which.
       seed: This one alone.
+      world: Called for each seed: what it gives is ``sim.world``, which no crash touches.
       faults: How badly the machine behaves; None: syncs are slow now and then.
       retry: For handlers and services that declare none.
       max_resident: As for an engine; None: it is drawn for each process, and often 0.
@@ -78,6 +81,7 @@ def simulate(
         simulation = Simulation(
             each,
             services,
+            world=world,
             faults=faults or Faults(),
             retry=retry,
             max_resident=max_resident,

@@ -33,7 +33,7 @@ from perdure.testing._sim_process import Outside, Process, ProcessDied, SimEngin
 T = TypeVar("T")
 
 Scenario: TypeAlias = "Callable[[Simulation], Awaitable[object]]"
-Services: TypeAlias = "Iterable[Any] | Callable[[], Iterable[Any]]"
+Services: TypeAlias = "Iterable[Any] | Callable[[Simulation], Iterable[Any]]"
 
 LATENCY_S_MAX = 0.002
 """Of a client's question, and of the answer."""
@@ -71,6 +71,7 @@ class Simulation:
       random: For the choices of the scenario.
       engine: The verbs of the engine, asked from outside. While no process lives they wait for
         the next; when the process dies before it answers they raise :class:`ProcessDied`.
+      world: What stands outside of all processes, as steps and the scenario know it.
       deaths: How many processes have died.
     """
 
@@ -81,6 +82,7 @@ class Simulation:
         seed: int,
         services: Services,
         *,
+        world: Callable[[], Any] = lambda: None,
         faults: Faults,
         retry: RetryPolicy = DEFAULT_RETRY,
         max_resident: int | None = None,
@@ -88,6 +90,7 @@ class Simulation:
         landed: Landed | None = None,
     ) -> None:
         self.seed = seed
+        self.world = world()
         chance = random.Random(seed)
         # Each has its own stream: a choice more in one place changes nothing in another.
         self.random, timing, writing, self._ids, self._chance = (
@@ -212,7 +215,7 @@ class Simulation:
 
     async def _begin(self) -> None:
         """Start a process, and have it open the disk."""
-        services = self._services() if callable(self._services) else self._services
+        services = self._services(self) if callable(self._services) else self._services
         host = SimHost(self._loop, self._disk, self._ids)
         host.step_begins = self._step_begins
         resident = self._max_resident
