@@ -35,6 +35,7 @@ from perdure.testing import Simulation, SimulationRun, simulate
 
 ACCOUNTS = ("a", "b", "c")
 DAY_S = 86_400.0
+DEADLINE_S = 1_800.0
 SOON = RetryPolicy(initial=0.01, factor=2, max_interval=1, max_attempts=None)
 
 
@@ -91,7 +92,7 @@ class Order(perdure.Workflow, retention=10 * DAY_S):
         )
         ctx.set("stage", "packed")
         length = await ctx.call(Account.add, 10_000 + number, key=account)
-        approval, deadline = ctx.promise("approval", str), ctx.after(DAY_S)
+        approval, deadline = ctx.promise("approval", str), ctx.after(DEADLINE_S)
         if await ctx.wait_first(approval, deadline) is deadline:
             return f"{number}: too late"
         ctx.send(Account.add, 20_000 + number, key=account, delay=number % 2)
@@ -180,9 +181,7 @@ class Client:
     async def add(self, number: int) -> None:
         account = self.world.adding[number] = self.sim.random.choice(ACCOUNTS)
         length = await self.do(
-            lambda: self.engine.call(
-                Account.add, number, key=account, idempotency_key=f"{number}"
-            )
+            lambda: self.engine.call(Account.add, number, key=account, idempotency_key=f"{number}")
         )
         log = await self.do(lambda: self.engine.call(Account.log, key=account))
         assert log[length - 1] == number, f"{number} was told {length}, the log is {log}"
@@ -235,15 +234,15 @@ class Client:
     async def live(self, first: int, count: int) -> None:
         """Do *count* things."""
         for number in range(first, first + count):
-            what = self.sim.random.choice([self.order, self.add, self.add_without_answer, self.wait])
+            what = self.sim.random.choice(
+                [self.order, self.add, self.add_without_answer, self.wait]
+            )
             await what(number)
 
 
 async def mixed(sim: Simulation, *, clients: int = 3, things: int = 4) -> None:
     """Clients at work, then a long calm, and the reckoning."""
-    await asyncio.gather(
-        *(Client(sim).live(1 + 100 * number, things) for number in range(clients))
-    )
+    await asyncio.gather(*(Client(sim).live(1 + 100 * number, things) for number in range(clients)))
     await reckon(sim, sim.world)
 
 
@@ -257,7 +256,7 @@ async def crashing(sim: Simulation) -> None:
 async def reckon(sim: Simulation, world: World) -> None:
     """All that was acknowledged has ended and has done what it was to do, once."""
     world.calm()
-    await sim.sleep(2 * DAY_S)  # unless approved, an order ends after one
+    await sim.sleep(2 * DEADLINE_S)  # unless approved, an order ends after one
     expected = Counter((account, number) for number, account in world.adding.items())
     for key, invocation_id in world.orders.items():
         number = int(key)

@@ -165,6 +165,9 @@ class SectorDisk(SimDisk):
         if self._chance.random() < self._faults.failed / 2:
             self._device.lose(self._draw_landed(), self._chance)
             raise DiskError("Input/output error")
+        self._make_durable()
+
+    def _make_durable(self) -> None:
         self._device.sync()
 
     def _sync_seconds(self) -> float:

@@ -89,9 +89,7 @@ class SimStepRunner(StepRunner):
         super().start(running)
 
     def _task(self, attempt: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = self._sim_loop.create_task(
-            attempt, context=self._context.copy()
-        )
+        task: asyncio.Task[None] = self._sim_loop.create_task(attempt, context=self._context.copy())
         return task
 
     def _call_on_loop(self, callback: Callable[..., object], *args: object) -> None:
@@ -123,7 +121,8 @@ class SimHost(Host):
     def end(self) -> None:
         """The process is dead: what may still run of it, to clean up, writes nothing."""
         if self._store is not None:
-            self._store.simulated.failure = "the simulated process is dead"
+            self._store.simulated.watch(None)
+            self._store.simulated.fail("the simulated process is dead")
 
     def random_bits(self, count: int) -> int:
         return self._chance.getrandbits(count)

@@ -1,4 +1,4 @@
-"""An event loop in simulated time: nothing waits, and one seed decides all that asyncio leaves open.
+"""An event loop in simulated time: nothing waits, and a seed decides what asyncio leaves open.
 
 Theory of operation. The loop is asyncio's own, without selector and threads. Callbacks run first
 in, first out, as asyncio promises; each round takes some microseconds of simulated time, drawn from

@@ -105,9 +105,7 @@ class Simulation:
         self._outside = contextvars.copy_context()
         self._clock = SimClock(self._loop, self._chance, faults)
         self._auditor = Auditor(len(DATABASES))
-        self._disk = self._disk_type(
-            len(DATABASES), loop=self._loop, chance=writing, faults=faults
-        )
+        self._disk = self._disk_type(len(DATABASES), loop=self._loop, chance=writing, faults=faults)
         self._disk.sync_begins = self._sync_begins
         self._disk.failed = self._disk_failed
         self._disk.committed = self._committed
@@ -389,5 +387,3 @@ class Simulation:
     @staticmethod
     def _belongs(task: Any) -> bool:
         return task.context.get(current_owner) is not None
-
-
