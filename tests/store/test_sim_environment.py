@@ -169,7 +169,7 @@ class EnvironmentsAgree(RuleBasedStateMachine):
 
 
 TestEnvironmentsAgree = EnvironmentsAgree.TestCase
-TestEnvironmentsAgree.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestEnvironmentsAgree.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 def test_a_snapshot_shows_what_was_committed_when_it_was_made() -> None:
