@@ -34,6 +34,8 @@ def commit(disk: SectorDisk, *units: Unit) -> str | None:
     said: list[str | None] = []
     disk.write(units, said.append)
     disk.finish()
+    if not said:
+        raise PowerFailed
     return said[0]
 
 

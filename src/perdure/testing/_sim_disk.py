@@ -110,6 +110,7 @@ class SectorDisk(SimDisk):
         try:
             seconds = next(self._steps, None)
         except PowerFailed:
+            self._steps = None  # it is never told what became of it
             return
         if seconds is not None:
             self._timer = self._loop.call_later(seconds, self._go_on)

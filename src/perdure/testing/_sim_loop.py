@@ -43,7 +43,7 @@ current_owner: contextvars.ContextVar[Owner | None] = contextvars.ContextVar(
 )
 
 
-class SimulationStuck(Exception):  # noqa: N818 - it names what happened, as TimeoutError does
+class SimulationStuck(Exception):
     """Nothing is ready and no timer is set, or rounds go on without an end."""
 
 
