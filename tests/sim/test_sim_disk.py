@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,13 +17,23 @@ from perdure.testing._sim_disk import Faults, PowerFailed, SectorDisk
 from perdure.testing._sim_environment import Unit
 from perdure.testing._sim_loop import SimLoop
 
+LOOPS: list[SimLoop] = []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _close_loops() -> Iterator[None]:
+    yield
+    for loop in LOOPS:
+        loop.close()
+
+
 CALM = Faults(slow=0, stalled=0)
 
 
 def make_disk(seed: int = 0, faults: Faults = CALM) -> SectorDisk:
     chance = random.Random(seed)
     loop = SimLoop(chance)
-    loop.close()
+    LOOPS.append(loop)
     return SectorDisk(2, loop=loop, chance=chance, faults=faults)
 
 
@@ -71,6 +82,7 @@ def test_after_a_power_loss_at_any_sync_each_batch_is_there_whole_or_not_at_all(
         in_flight = states[-2:]
     else:
         in_flight = states[-1:]
+    disk.sync_begins = lambda _: None
     disk.power_loss(landed)
     assert rows(disk) in in_flight
     commit(disk, [(0, b"more", b"of it")])
