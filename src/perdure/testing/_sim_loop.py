@@ -109,7 +109,7 @@ class SimLoop(asyncio.BaseEventLoop):
             owner.began(task)
         return task
 
-    def run_in_executor(self, executor: object, func: Any, *args: Any) -> Any:
+    def run_in_executor(self, executor: object, func: Any, *args: Any) -> Any:  # type: ignore[override] # the stubs of versions differ
         """Run *func* on this thread, in a moment that is drawn."""
         future = self.create_future()
 
