@@ -16,6 +16,8 @@ from store_support import Entry
 from perdure._store import Db, Store
 from perdure._store import _overlay as overlay_module
 from perdure._store import _store as store_module
+from perdure.testing import SimStore
+from perdure.testing._sim_store import blank_disk
 
 # Few keys, so that units often write the same one.
 GROUPS = st.sampled_from([b"b\xff", b"\xff\xff"])
@@ -28,10 +30,13 @@ Model = dict[tuple[Db, bytes, bytes], bytes]
 class StoreAgreesWithADict(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.store = Store("label", durability="memory")
+        self.store = self.make_store()
         self.model: Model = {}
         self.sealed_model: Model = {}
         self.open = False
+
+    def make_store(self) -> Store:
+        return Store("label", durability="memory")
 
     @rule(db=DBS, group=GROUPS, suffix=SUFFIXES, value=VALUES)
     def put(self, db: Db, group: bytes, suffix: bytes, value: bytes) -> None:
@@ -113,6 +118,15 @@ TestStoreAgreesWithADict = StoreAgreesWithADict.TestCase
 TestStoreAgreesWithADict.settings = settings(
     max_examples=100, stateful_step_count=40, deadline=None
 )
+
+
+class SimStoreAgreesWithADict(StoreAgreesWithADict):
+    def make_store(self) -> Store:
+        return SimStore(blank_disk(), schedule=lambda commit: commit())
+
+
+TestSimStoreAgreesWithADict = SimStoreAgreesWithADict.TestCase
+TestSimStoreAgreesWithADict.settings = TestStoreAgreesWithADict.settings
 
 
 @pytest.fixture

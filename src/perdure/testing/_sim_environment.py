@@ -8,43 +8,22 @@ whoever gives the schedule decides when, and may never call back: that is a cras
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from perdure._journal import decode_entries, encode_entries
-from perdure.errors import StoreBroken, StoreClosed
+from perdure._journal import encode_entries
+from perdure.errors import StoreBroken
+from perdure.testing._sim_queries import SimQueries, SimSnapshot, Table
 
-KEY_BYTES_MAX = 511
 VALUE_BYTES_MAX = 1 << 30
+UNIT_BYTES = 8
+OPERATION_BYTES = 8
+"""Of each operation of a unit, beside its key and value."""
 
 # Database, key, value or None for "deleted".
 Operation: TypeAlias = "tuple[int, bytes, bytes | None]"
 Unit: TypeAlias = "list[Operation]"
 Schedule: TypeAlias = Callable[[Callable[[], None]], object]
-
-
-class Table:
-    """The rows of one database, in key order."""
-
-    def __init__(self) -> None:
-        self.keys: list[bytes] = []
-        self.values: dict[bytes, bytes] = {}
-
-    def put(self, key: bytes, value: bytes) -> None:
-        if key not in self.values:
-            insort(self.keys, key)
-        self.values[key] = value
-
-    def delete(self, key: bytes) -> None:
-        if self.values.pop(key, None) is not None:
-            del self.keys[bisect_left(self.keys, key)]
-
-    def copy(self) -> Table:
-        """Another table with the same rows."""
-        copy = Table()
-        copy.keys, copy.values = list(self.keys), dict(self.values)
-        return copy
 
 
 class SimDisk:
@@ -69,109 +48,23 @@ class SimDisk:
                     self.tables[db].put(key, value)
         self.units += len(units)
 
+    def write(self, units: Sequence[Unit], done: Callable[[str | None], object]) -> None:
+        """Begin to make a batch durable; *done* gets None once it is, or why it never will be.
+
+        Here that is at once. One batch is written at a time.
+        """
+        self.commit(units)
+        done(None)
+
+    def finish(self) -> None:
+        """End what :meth:`write` has begun, while the thread waits."""
+
     def copy(self) -> SimDisk:
         """Another disk with the same contents."""
         copy = SimDisk(0)
         copy.tables = [table.copy() for table in self.tables]
         copy.units = self.units
         return copy
-
-
-class SimQueries:
-    """What may be asked of the rows; the same in an environment and in a snapshot of it."""
-
-    def __init__(self, path: str, tables: Sequence[Table]) -> None:
-        self.path = path
-        self._tables = tables
-        self._closed = False
-
-    def _live(self) -> Sequence[Table]:
-        if self._closed:
-            raise StoreClosed(f"{self.path} is closed")
-        return self._tables
-
-    def get(self, db: int, key: bytes) -> bytes | None:
-        """The committed value of *key*, or None."""
-        return self._live()[db].values.get(key)
-
-    def scan(
-        self,
-        db: int,
-        start: bytes,
-        stop: bytes | None,
-        *,
-        limit: int = 0,
-        bytes_max: int = 262144,
-        reverse: bool = False,
-    ) -> list[tuple[bytes, bytes]]:
-        """Rows with start <= key < stop; fewer than *limit* or *bytes_max* only at the end."""
-        values = self._live()[db].values
-        rows: list[tuple[bytes, bytes]] = []
-        copied = 0
-        for key in self._range(db, start, stop, reverse):
-            rows.append((key, values[key]))
-            copied += len(key) + len(values[key])
-            if len(rows) == limit or copied >= bytes_max:
-                break
-        return rows
-
-    def scan_keys(
-        self,
-        db: int,
-        start: bytes,
-        stop: bytes | None,
-        *,
-        limit: int = 0,
-        bytes_max: int = 262144,
-        reverse: bool = False,
-    ) -> list[bytes]:
-        """As :meth:`scan`, the keys alone."""
-        keys = self._range(db, start, stop, reverse)
-        return keys[:limit] if limit else keys
-
-    def _range(self, db: int, start: bytes, stop: bytes | None, reverse: bool) -> list[bytes]:
-        keys = self._live()[db].keys
-        end = len(keys) if stop is None else bisect_left(keys, stop)
-        found = keys[bisect_left(keys, start) : end]
-        return found[::-1] if reverse else found
-
-    def read_chunks(
-        self,
-        db: int,
-        prefix: bytes,
-        from_index: int,
-        make: Any = None,
-        *,
-        bytes_max: int = 262144,
-    ) -> list[tuple[int, list[Any]]]:
-        """Journal chunks of *prefix* from *from_index* on: (index, entries as *make*)."""
-        table = self._live()[db]
-        first = bisect_left(table.keys, prefix + from_index.to_bytes(4, "big"))
-        last = bisect_right(table.keys, prefix + b"\xff\xff\xff\xff")
-        chunks: list[tuple[int, list[Any]]] = []
-        copied = 0
-        for key in table.keys[first:last]:
-            value = table.values[key]
-            chunks.append((int.from_bytes(key[16:], "big"), decode_entries(value, make)))
-            copied += len(value)
-            if copied >= bytes_max:
-                break
-        return chunks
-
-    def count(self, db: int) -> int:
-        """How many rows a database holds."""
-        return len(self._live()[db].keys)
-
-
-class SimSnapshot(SimQueries):
-    """The rows of one moment; later commits do not change them."""
-
-    @property
-    def ended(self) -> bool:
-        return self._closed
-
-    def close(self) -> None:
-        self._closed = True
 
 
 class SimEnvironment(SimQueries):
@@ -183,11 +76,7 @@ class SimEnvironment(SimQueries):
       schedule: Given a callback whenever something is sealed; called back, all that is sealed by
         then is committed. It need not do that at once, nor at all.
 
-    Attributes:
-      uncommitted_bytes: Sealed and not yet committed.
     """
-
-    failure: str | None = None
 
     def __init__(
         self, path: str, disk: SimDisk, *, databases: Iterable[str], schedule: Schedule
@@ -198,10 +87,12 @@ class SimEnvironment(SimQueries):
         assert len(self.names) == len(disk.tables)
         self._schedule = schedule
         self._open: Unit = []
-        self._queue: list[Unit] = []  # sealed, not committed
-        self.uncommitted_bytes = 0
-        self.sealed = 0
-        self.committed = 0
+        self._queue: list[Unit] = []  # sealed, not given to the disk
+        self.writing: list[Unit] = []  # given to the disk, not committed
+        self._uncommitted_bytes = 0
+        self._sealed = 0
+        self._committed = 0
+        self._failure: str | None = None
         self._batching = False
         self._scheduled = False
         self._watcher: Callable[[], object] | None = None
@@ -212,39 +103,38 @@ class SimEnvironment(SimQueries):
         self._live()
         return self._open
 
-    def _check_key(self, key: bytes) -> None:
-        if not 0 < len(key) <= KEY_BYTES_MAX:
-            raise ValueError(f"a key has 1 to {KEY_BYTES_MAX} bytes, not {len(key)}")
-
     def put(self, db: int, key: bytes, value: bytes) -> None:
         """Add to the open unit: *key* gets *value*."""
-        self._check_key(key)
+        self._check_key(db, key)
+        if not isinstance(value, bytes):
+            raise TypeError(f"a value is bytes, not {type(value).__name__}")
         if len(value) > VALUE_BYTES_MAX:
             raise ValueError(f"a value has at most {VALUE_BYTES_MAX} bytes, not {len(value)}")
-        self._writing().append((db, key, bytes(value)))
+        self._writing().append((db, key, value))
 
     def delete(self, db: int, key: bytes) -> None:
         """Add to the open unit: *key* goes."""
-        self._check_key(key)
+        self._check_key(db, key)
         self._writing().append((db, key, None))
 
     def put_entries(self, db: int, key: bytes, entries: Iterable[tuple[Any, ...]]) -> None:
         """Add to the open unit: *key* gets the chunk of *entries*."""
+        self._check_key(db, key)
         self.put(db, key, encode_entries(entries))
 
     def seal(self) -> int:
         """Close the open unit; its number, or that of the last one where nothing was added."""
-        if self.failure is not None:
-            raise StoreBroken(f"{self.path}: {self.failure}")
         unit = self._writing()
+        if self._failure is not None:
+            raise StoreBroken(f"{self.path}: {self._failure}")
         if unit:
             self._queue.append(unit)
-            self.uncommitted_bytes += _bytes_of(unit)
+            self._uncommitted_bytes += UNIT_BYTES + _bytes_of(unit)
             self._open = []
-            self.sealed += 1
+            self._sealed += 1
             if not self._batching:
                 self._send()
-        return self.sealed
+        return self._sealed
 
     def batch(self, begins: bool) -> None:
         """Have units that are sealed from now on wait for ``batch(False)``."""
@@ -267,19 +157,38 @@ class SimEnvironment(SimQueries):
 
     def _commit(self) -> None:
         """What the schedule calls back."""
+        if self.writing:
+            return  # what is sealed goes when that is written
         self._scheduled = False
-        if self._closed or self.failure is not None or not self._queue:
+        if self._closed or self._failure is not None or not self._queue:
             return
-        taken, self._queue = self._queue, []
-        self.uncommitted_bytes = 0
-        self.disk.commit(taken)
-        self.committed += len(taken)
+        self.writing, self._queue = self._queue, []
+        self._scheduled = True  # what is sealed meanwhile is the next batch
+        self.disk.write(self.writing, self._written)
+
+    def _written(self, failure: str | None) -> None:
+        """What the disk calls back."""
+        taken, self.writing = self.writing, []
+        self._scheduled = False
+        if failure is not None:
+            self.fail(failure)
+            return
+        self._uncommitted_bytes -= sum(UNIT_BYTES + _bytes_of(unit) for unit in taken)
+        self._committed += len(taken)
+        if self._queue and not self._batching:
+            self._send()
         if self._watcher is not None:
             self._watcher()
 
+    def _commit_now(self) -> None:
+        """Commit all that is sealed, while the thread waits."""
+        self.disk.finish()
+        self._commit()
+        self.disk.finish()
+
     def fail(self, reason: str) -> None:
         """Have the disk refuse from now on: what is not committed never will be."""
-        self.failure = reason
+        self._failure = reason
         if self._watcher is not None:
             self._watcher()
 
@@ -289,22 +198,47 @@ class SimEnvironment(SimQueries):
 
     def clear_event(self) -> None:
         """Nothing: a watcher is called, no descriptor becomes readable."""
+        self._live()
 
     def wait(self, unit: int, timeout: float | None = None) -> bool:
         """Commit up to *unit* now: nothing else could happen while the thread waits."""
         self._live()
-        if unit > self.sealed:
+        if unit > self._sealed:
             raise ValueError(f"unit {unit} is not sealed")
-        if self.committed < unit:
-            self._commit()
-        if self.committed < unit:
-            raise StoreBroken(f"{self.path}: {self.failure}")
+        if self._committed < unit:
+            self._commit_now()
+        if self._committed < unit:
+            raise StoreBroken(f"{self.path}: {self._failure}")
         return True
+
+    @property
+    def sealed(self) -> int:
+        """Number of the last sealed unit."""
+        self._live()
+        return self._sealed
+
+    @property
+    def committed(self) -> int:
+        """Number of the last committed unit."""
+        self._live()
+        return self._committed
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing is committed any more."""
+        self._live()
+        return self._failure
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        """Bytes sealed and not yet committed."""
+        self._live()
+        return self._uncommitted_bytes
 
     @property
     def open_bytes(self) -> int:
         """Bytes in the open unit."""
-        return _bytes_of(self._open)
+        return _bytes_of(self._writing())
 
     @property
     def file_bytes(self) -> int:
@@ -315,6 +249,7 @@ class SimEnvironment(SimQueries):
 
     def sync(self) -> None:
         """Nothing: what is committed is durable."""
+        self._live()
 
     def snapshot(self) -> SimSnapshot:
         """The rows that are committed now."""
@@ -324,11 +259,11 @@ class SimEnvironment(SimQueries):
         """Commit what is sealed, or drop it. Idempotent."""
         if self._closed:
             return
-        if flush and self._queue and self.failure is None:
-            self._commit()
+        if flush and self._failure is None:
+            self._commit_now()
         self._watcher = None
         self._closed = True
 
 
 def _bytes_of(unit: Unit) -> int:
-    return sum(len(key) + len(value or b"") for _, key, value in unit)
+    return sum(OPERATION_BYTES + len(key) + len(value or b"") for _, key, value in unit)
