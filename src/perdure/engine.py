@@ -21,6 +21,7 @@ from perdure._runtime._clock import Clock, WallClock
 from perdure._runtime._host import Host
 from perdure._runtime._registry import Registry
 from perdure._runtime._scheduler import Scheduler
+from perdure._store import Store
 from perdure.errors import CheckFailed, StoreClosed
 from perdure.retry import DEFAULT_RETRY, RetryPolicy
 
@@ -127,15 +128,7 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
             self._path, durability=self._durability, map_size=self._map_size
         )
         try:
-            scheduler = Scheduler(
-                store,
-                Registry(self._services, self._default_retry),
-                loop=loop,
-                clock=self._clock,
-                host=self._host,
-                max_resident=self._max_resident,
-                step_threads=self._step_threads,
-            )
+            scheduler = self._make_scheduler(store, loop)
             if self._check_at_open is not None:
                 report = await check_unfinished(scheduler)
                 if not report.ok:
@@ -150,6 +143,20 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
             store.close(flush=False)
             raise
         return scheduler
+
+    def _make_scheduler(self, store: Store, loop: asyncio.AbstractEventLoop) -> Scheduler:
+        return Scheduler(
+            store,
+            self._make_registry(),
+            loop=loop,
+            clock=self._clock,
+            host=self._host,
+            max_resident=self._max_resident,
+            step_threads=self._step_threads,
+        )
+
+    def _make_registry(self) -> Registry:
+        return Registry(self._services, self._default_retry)
 
     async def close(self) -> None:
         """Drain, flush and close; what was accepted goes on when the directory is opened again."""
