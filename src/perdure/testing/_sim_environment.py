@@ -69,6 +69,17 @@ class SimDisk:
                     self.tables[db].put(key, value)
         self.units += len(units)
 
+    def write(self, units: Sequence[Unit], done: Callable[[str | None], object]) -> None:
+        """Begin to make a batch durable; *done* gets None once it is, or why it never will be.
+
+        Here that is at once. One batch is written at a time.
+        """
+        self.commit(units)
+        done(None)
+
+    def finish(self) -> None:
+        """End what :meth:`write` has begun, while the thread waits."""
+
     def copy(self) -> SimDisk:
         """Another disk with the same contents."""
         copy = SimDisk(0)
@@ -198,7 +209,8 @@ class SimEnvironment(SimQueries):
         assert len(self.names) == len(disk.tables)
         self._schedule = schedule
         self._open: Unit = []
-        self._queue: list[Unit] = []  # sealed, not committed
+        self._queue: list[Unit] = []  # sealed, not given to the disk
+        self.writing: list[Unit] = []  # given to the disk, not committed
         self.uncommitted_bytes = 0
         self.sealed = 0
         self.committed = 0
@@ -267,15 +279,34 @@ class SimEnvironment(SimQueries):
 
     def _commit(self) -> None:
         """What the schedule calls back."""
+        if self.writing:
+            return  # what is sealed goes when that is written
         self._scheduled = False
         if self._closed or self.failure is not None or not self._queue:
             return
-        taken, self._queue = self._queue, []
-        self.uncommitted_bytes = 0
-        self.disk.commit(taken)
+        self.writing, self._queue = self._queue, []
+        self._scheduled = True  # what is sealed meanwhile is the next batch
+        self.disk.write(self.writing, self._written)
+
+    def _written(self, failure: str | None) -> None:
+        """What the disk calls back."""
+        taken, self.writing = self.writing, []
+        self._scheduled = False
+        if failure is not None:
+            self.fail(failure)
+            return
+        self.uncommitted_bytes -= sum(map(_bytes_of, taken))
         self.committed += len(taken)
+        if self._queue and not self._batching:
+            self._send()
         if self._watcher is not None:
             self._watcher()
+
+    def _commit_now(self) -> None:
+        """Commit all that is sealed, while the thread waits."""
+        self.disk.finish()
+        self._commit()
+        self.disk.finish()
 
     def fail(self, reason: str) -> None:
         """Have the disk refuse from now on: what is not committed never will be."""
@@ -296,7 +327,7 @@ class SimEnvironment(SimQueries):
         if unit > self.sealed:
             raise ValueError(f"unit {unit} is not sealed")
         if self.committed < unit:
-            self._commit()
+            self._commit_now()
         if self.committed < unit:
             raise StoreBroken(f"{self.path}: {self.failure}")
         return True
@@ -324,8 +355,8 @@ class SimEnvironment(SimQueries):
         """Commit what is sealed, or drop it. Idempotent."""
         if self._closed:
             return
-        if flush and self._queue and self.failure is None:
-            self._commit()
+        if flush and self.failure is None:
+            self._commit_now()
         self._watcher = None
         self._closed = True
 
