@@ -180,9 +180,7 @@ class Client:
     async def add(self, number: int) -> None:
         account = self.world.adding[number] = self.sim.random.choice(ACCOUNTS)
         length = await self.do(
-            lambda: self.engine.call(
-                Account.add, number, key=account, idempotency_key=f"{number}"
-            )
+            lambda: self.engine.call(Account.add, number, key=account, idempotency_key=f"{number}")
         )
         log = await self.do(lambda: self.engine.call(Account.log, key=account))
         assert log[length - 1] == number, f"{number} was told {length}, the log is {log}"
@@ -235,15 +233,15 @@ class Client:
     async def live(self, first: int, count: int) -> None:
         """Do *count* things."""
         for number in range(first, first + count):
-            what = self.sim.random.choice([self.order, self.add, self.add_without_answer, self.wait])
+            what = self.sim.random.choice(
+                [self.order, self.add, self.add_without_answer, self.wait]
+            )
             await what(number)
 
 
 async def mixed(sim: Simulation, *, clients: int = 3, things: int = 4) -> None:
     """Clients at work, then a long calm, and the reckoning."""
-    await asyncio.gather(
-        *(Client(sim).live(1 + 100 * number, things) for number in range(clients))
-    )
+    await asyncio.gather(*(Client(sim).live(1 + 100 * number, things) for number in range(clients)))
     await reckon(sim, sim.world)
 
 

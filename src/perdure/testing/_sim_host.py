@@ -89,9 +89,7 @@ class SimStepRunner(StepRunner):
         super().start(running)
 
     def _task(self, attempt: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = self._sim_loop.create_task(
-            attempt, context=self._context.copy()
-        )
+        task: asyncio.Task[None] = self._sim_loop.create_task(attempt, context=self._context.copy())
         return task
 
     def _call_on_loop(self, callback: Callable[..., object], *args: object) -> None:

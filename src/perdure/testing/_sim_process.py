@@ -32,7 +32,7 @@ CLOSES_MAX = 5
 """How often a coroutine of the dead may refuse to be closed."""
 
 
-class ProcessDied(Exception):  # noqa: N818 - it names what happened, as TimeoutError does
+class ProcessDied(Exception):
     """The process died before it had answered: what was asked may have happened, or not."""
 
 

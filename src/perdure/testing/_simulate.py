@@ -16,7 +16,7 @@ from perdure.testing._simulation import Scenario, Services, Simulation, Simulati
 SEED_VARIABLE = "PERDURE_SIM_SEED"
 
 
-class SimulationFailed(AssertionError):  # noqa: N818 - as CheckFailed
+class SimulationFailed(AssertionError):
     """A seed has led to something that must not be; the cause says to what.
 
     Attributes:
