@@ -1,9 +1,19 @@
 """The test kit: engines in memory whose time, crashes and orders of events a test decides."""
 
+from perdure.testing._assertions import Effects, assert_steps, ran_exactly_once_across_crashes
 from perdure.testing._behaviours import Double, Recorded
 from perdure.testing._call_doubles import CallDouble
+from perdure.testing._crash_everywhere import CrashFound, CrashPoint, CrashReport, crash_everywhere
+from perdure.testing._explore_orders import (
+    Event,
+    NoSuchOrder,
+    OrderFound,
+    OrdersReport,
+    explore_orders,
+)
 from perdure.testing._faults import DoubleError, HarnessError, Stuck
 from perdure.testing._harness import Harness
+from perdure.testing._sim_audit import PromiseBroken
 from perdure.testing._sim_disk import Faults
 from perdure.testing._sim_environment import SimDisk
 from perdure.testing._sim_loop import SimulationStuck
@@ -12,15 +22,26 @@ from perdure.testing._sim_store import SimStore
 from perdure.testing._simulate import SimulationFailed, simulate
 from perdure.testing._simulation import Simulation, SimulationRun
 from perdure.testing._step_doubles import StepDouble
+from perdure.testing._trial import Client, TrialFailed
 
 __all__ = [
     "CallDouble",
+    "Client",
+    "CrashFound",
+    "CrashPoint",
+    "CrashReport",
     "Double",
     "DoubleError",
+    "Effects",
+    "Event",
     "Faults",
     "Harness",
     "HarnessError",
+    "NoSuchOrder",
+    "OrderFound",
+    "OrdersReport",
     "ProcessDied",
+    "PromiseBroken",
     "Recorded",
     "SimDisk",
     "SimStore",
@@ -30,5 +51,10 @@ __all__ = [
     "SimulationStuck",
     "StepDouble",
     "Stuck",
+    "TrialFailed",
+    "assert_steps",
+    "crash_everywhere",
+    "explore_orders",
+    "ran_exactly_once_across_crashes",
     "simulate",
 ]

@@ -270,7 +270,7 @@ class Trial(Simulation):
         subject = self.subject
         definition = subject.handler.definition
         try:
-            value = await client.submit(subject.handler, subject.arg, key=subject.key)
+            value = await client.begin(subject.handler, subject.arg, subject.key)
         except TerminalError as failure:
             told = repr((failure.code, str(failure), failure.metadata))
             return Ending(told.encode(), True, failure)
@@ -314,9 +314,16 @@ class Client:
         async def asked(*args: Any, **options: Any) -> Any:
             if name in ("call", "send", "submit"):
                 self._identify(args[0], options)
-            return await self._insist(name, lambda: verb(*args, **options))
+            await self._trial.about_to_ask(name)
+            return await self._insist(lambda: verb(*args, **options))
 
         return asked
+
+    async def begin(self, handler: Any, arg: Any, key: str | None) -> Any:
+        """The result of what the trial is about."""
+        options: dict[str, Any] = {"key": key}
+        self._identify(handler, options)
+        return await self._insist(lambda: self._trial.engine.submit(handler, arg, **options))
 
     def _identify(self, handler: Any, options: dict[str, Any]) -> None:
         """Give a call an idempotency key, unless it begins a workflow: that has its own key."""
@@ -326,8 +333,7 @@ class Client:
             self._calls += 1
             options["idempotency_key"] = f"script {self._calls}"
 
-    async def _insist(self, name: str, ask: Callable[[], Awaitable[Any]]) -> Any:
-        await self._trial.about_to_ask(name)
+    async def _insist(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         died = False
         while True:
             try:
