@@ -33,7 +33,7 @@ def subject_of(
 
     Args:
       workflow: A class of Workflow, an instance, a handler of any service, or a function that makes
-        an instance: of nothing, or of the world of one trial.
+        an instance; class and function are called with nothing, or with the world of one trial.
       services: Further ones; a function is given the world of one trial.
 
     Raises:
@@ -70,21 +70,25 @@ def subject_of(
 
 def _maker(workflow: Any) -> Callable[[Any], Any]:
     """Makes the service, given the world of a trial."""
-    if isinstance(workflow, type):
-        try:
-            inspect.signature(workflow).bind()
-        except TypeError as missing:
-            raise TypeError(
-                f"{workflow.__name__} can not be made without arguments ({missing}): give a "
-                f"function that makes it, lambda: {workflow.__name__}(…)"
-            ) from missing
+    if not callable(workflow):
+        return lambda _: workflow
+    signature = inspect.signature(workflow)
+    try:
+        signature.bind()
+    except TypeError:
+        pass
+    else:
         return lambda _: workflow()
-    if callable(workflow):
-        if inspect.signature(workflow).parameters:
-            made: Callable[[Any], Any] = workflow
-            return made
-        return lambda _: workflow()
-    return lambda _: workflow
+    try:
+        signature.bind(None)
+    except TypeError as missing:
+        name = workflow.__name__
+        raise TypeError(
+            f"{name} can not be made of the world alone ({missing}): give a function that makes "
+            f"it, lambda world: {name}(…)"
+        ) from missing
+    made: Callable[[Any], Any] = workflow
+    return made
 
 
 def _probe(make: Callable[[Any], Any], world: Callable[[], Any]) -> Any:
