@@ -146,11 +146,9 @@ class SimLoop(asyncio.BaseEventLoop):
         self.time_ns += self._chance.randrange(ROUND_NS_MAX)
         while scheduled and (scheduled[0]._cancelled or _is_dead(scheduled[0])):
             self._drop_first()
+        if not ready and not scheduled and not self._stopping:
+            self.nothing_left()
         if not ready and not self._stopping:
-            if not scheduled:
-                raise SimulationStuck(
-                    "nothing is ready and no timer is set: what is awaited can never happen"
-                )
             self.time_ns = max(self.time_ns, int(scheduled[0]._when * 1e9) + 1)
         now = self.time()
         while scheduled and scheduled[0]._when <= now:
@@ -159,6 +157,12 @@ class SimLoop(asyncio.BaseEventLoop):
             handle = ready.popleft()
             if not handle._cancelled and not _is_dead(handle):
                 handle._run()
+
+    def nothing_left(self) -> None:
+        """Called when nothing is ready and no timer is set; makes something ready, or raises."""
+        raise SimulationStuck(
+            "nothing is ready and no timer is set: what is awaited can never happen"
+        )
 
     def _drop_first(self) -> Any:
         handle = heapq.heappop(self._scheduled)

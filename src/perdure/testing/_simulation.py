@@ -101,9 +101,9 @@ class Simulation:
         self._max_resident = max_resident
         self._power_loss_at = power_loss_at
         self._landed: Landed | None = landed
-        self._loop = SimLoop(timing)
+        self._loop = self._make_loop(timing)
         self._outside = contextvars.copy_context()
-        self._clock = SimClock(self._loop, self._chance, faults)
+        self._clock = self._make_clock(faults)
         self._auditor = Auditor(len(DATABASES))
         self._disk = self._disk_type(len(DATABASES), loop=self._loop, chance=writing, faults=faults)
         self._disk.sync_begins = self._sync_begins
@@ -118,6 +118,15 @@ class Simulation:
         self._main: asyncio.Task[None] | None = None
         self.deaths = 0
         self.engine = cast(Engine, Outside(self._ask))
+
+    def _make_loop(self, chance: random.Random) -> SimLoop:
+        return SimLoop(chance)
+
+    def _make_clock(self, faults: Faults) -> SimClock:
+        return SimClock(self._loop, self._chance, faults)
+
+    def _make_host(self) -> SimHost:
+        return SimHost(self._loop, self._disk, self._ids)
 
     # -- for scenarios ----------------------------------------------------------------------
 
@@ -214,7 +223,7 @@ class Simulation:
     async def _begin(self) -> None:
         """Start a process, and have it open the disk."""
         services = self._services(self) if callable(self._services) else self._services
-        host = SimHost(self._loop, self._disk, self._ids)
+        host = self._make_host()
         host.step_begins = self._step_begins
         resident = self._max_resident
         engine = SimEngine(
