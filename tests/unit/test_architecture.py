@@ -102,4 +102,231 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {"__init__", "_absent", "_doctor", "_loading", "_restoring", "_viewing", "client"}
     | {"_ids", "engine", "http", "service", "testing"},
     "__main__": {"cli"},
-    "testing": VERBS | {"_core", "_doctor", "_journal", "_store", "engine"},
+    "testing": VERBS
+    | {"_core", "_doctor", "_history", "_journal", "_loading", "_store", "engine"},
+    "__init__": VALUES
+    | DECLARING
+    | {"_declarations", "_handles", "_runtime", "_sql", "client", "engine", "saga"},
+}
+# The codec is pure: bytes in, entries out. Of the extension, it is all that leaves the store.
+CODEC = {"decode_entries", "encode_entries"}
+CODEC_USERS = {
+    "_runtime/_layout.py",
+    *("testing/_sim_audit.py", "testing/_sim_environment.py", "testing/_sim_queries.py"),
+    *("testing/_crash_everywhere.py", "testing/_trial.py"),
+}
+
+MODULE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 70
+LINE_LENGTH_MAX = 100
+# Sizes over the limit, with the reason. An entry may only shrink, and goes when it is not needed.
+LONG_MODULES: dict[str, int] = {}
+LONG_FUNCTIONS: dict[str, int] = {}
+SLACK = 25
+"""Lines by which an entry above may be out of date before it has to be lowered."""
+
+
+def short(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def room_of(path: Path) -> str:
+    """The folder or module directly below the package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"), str(path))
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str, str]]:
+    """(line, module, name) of each import, also inside functions and under TYPE_CHECKING."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name, ""
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports name the whole path"
+            assert node.module is not None
+            for alias in node.names:
+                yield node.lineno, node.module, alias.name
+
+
+def rooms_imported(path: Path) -> Iterator[tuple[int, str, str]]:
+    """(line, room, name) of each import of perdure's own."""
+    for line, module, name in imports_of(path):
+        top, _, rest = module.partition(".")
+        if top != "perdure":
+            continue
+        if rest:
+            yield line, rest.partition(".")[0], name
+        else:  # `from perdure import engine`, or a public name by way of the package itself
+            is_room = (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()
+            yield line, name if is_room else "__init__", name
+
+
+def calls_of_import_functions(path: Path) -> list[int]:
+    names = {"__import__", "import_module", "exec", "eval"}
+    return [
+        node.lineno
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call)
+        and (
+            (isinstance(node.func, ast.Name) and node.func.id in names)
+            or (isinstance(node.func, ast.Attribute) and node.func.attr in names)
+        )
+    ]
+
+
+CORE = [path for path in MODULES if room_of(path) == "_core"]
+
+
+@pytest.mark.parametrize("path", CORE, ids=short)
+def test_the_core_takes_from_asyncio_only_what_the_design_allows(path: Path) -> None:
+    excess = [
+        f"{short(path)}:{line}: {module}.{name}"
+        for line, module, name in imports_of(path)
+        if module.partition(".")[0] == "asyncio"
+        and (module != "asyncio" or name not in CORE_MAY_TAKE_FROM_ASYNCIO)
+    ]
+    assert excess == []
+
+
+@pytest.mark.parametrize("path", CORE, ids=short)
+def test_the_core_imports_nothing_that_does_io_or_reads_the_world(path: Path) -> None:
+    forbidden = [
+        f"{short(path)}:{line}: {module}"
+        for line, module, _ in imports_of(path)
+        if module.partition(".")[0] in CORE_MUST_NOT_IMPORT
+    ]
+    assert forbidden == []
+    assert calls_of_import_functions(path) == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=short)
+def test_arrows_between_the_rooms_point_inward(path: Path) -> None:
+    room = room_of(path)
+    assert room in MAY_IMPORT, f"{room} is new: say above what it may import"
+    allowed = MAY_IMPORT[room] | {room, "errors"}
+    against = [
+        f"{short(path)}:{line}: {room} imports {other}"
+        for line, other, _ in rooms_imported(path)
+        if other not in allowed
+    ]
+    assert against == []
+
+
+def test_every_room_in_the_table_exists() -> None:
+    assert set(MAY_IMPORT) - {room_of(path) for path in MODULES} == set()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=short)
+def test_only_the_store_touches_lmdb_and_only_the_codec_leaves_it(path: Path) -> None:
+    assert [
+        line for line, module, _ in imports_of(path) if module.partition(".")[0] == "lmdb"
+    ] == []
+    if room_of(path) == "_store":
+        return
+    taken = {name for _, other, name in rooms_imported(path) if other == "_journal"}
+    assert taken <= (CODEC if short(path) in CODEC_USERS else set())
+
+
+def test_the_extension_imports_of_perdure_only_the_errors() -> None:
+    imported = set()
+    for path in sorted((ROOT / "ext" / "perdure").glob("*.p*")):
+        for line in path.read_text("utf-8").splitlines():
+            words = line.split()
+            if words[:1] in (["from"], ["import"]) and words[1].startswith("perdure"):
+                imported.add(words[1])
+    assert imported == {"perdure.errors"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=short)
+def test_nothing_pickles(path: Path) -> None:
+    pickling = {"pickle", "marshal", "shelve", "dill", "cloudpickle"}
+    assert [line for line, module, _ in imports_of(path) if module in pickling] == []
+
+
+# ---- sizes --------------------------------------------------------------------------------------
+
+
+def source_files() -> list[Path]:
+    folders = ("src", "ext", "tests", "benchmarks", "examples", ".ci")
+    suffixes = {".py", ".pyi", ".pyx", ".pxd", ".pxi", ".h"}
+    return sorted(
+        path
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in suffixes and path.is_file()
+    )
+
+
+def product_files() -> list[Path]:
+    return [path for path in source_files() if path.relative_to(ROOT).parts[0] in ("src", "ext")]
+
+
+def functions_of(path: Path) -> Iterator[tuple[str, int]]:
+    def walk(node: ast.AST, prefix: str) -> Iterator[tuple[str, int]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert child.end_lineno is not None
+                yield f"{prefix}{child.name}", child.end_lineno - child.lineno + 1
+            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                yield from walk(child, f"{prefix}{child.name}.")
+            else:
+                yield from walk(child, prefix)
+
+    yield from walk(tree_of(path), "")
+
+
+def ratchet(sizes: dict[str, int], limit: int, excesses: dict[str, int]) -> list[str]:
+    """Complaints about *sizes* that nothing grants, and about *excesses* that have become stale."""
+    complaints = []
+    for name, size in sizes.items():
+        granted = excesses.get(name, limit)
+        if size > granted:
+            complaints.append(f"{name} has {size} lines; at most {granted} are allowed: split it")
+    for name, granted in excesses.items():
+        size = sizes.get(name, 0)
+        if size <= limit:
+            complaints.append(f"{name} has {size} lines: it needs no exception any more")
+        elif granted - size > SLACK:
+            complaints.append(f"{name} has shrunk to {size} lines: lower its exception to that")
+    return complaints
+
+
+def test_no_module_is_longer_than_400_lines() -> None:
+    sizes = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text("utf-8").splitlines())
+        for path in product_files()
+    }
+    assert ratchet(sizes, MODULE_LINES_MAX, LONG_MODULES) == []
+
+
+def test_no_function_is_longer_than_70_lines() -> None:
+    sizes = {f"{short(path)}:{name}": size for path in MODULES for name, size in functions_of(path)}
+    assert ratchet(sizes, FUNCTION_LINES_MAX, LONG_FUNCTIONS) == []
+
+
+@pytest.mark.parametrize("path", source_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_line_is_longer_than_100_characters(path: Path) -> None:
+    long_lines = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
+        if len(line) > LINE_LENGTH_MAX
+    ]
+    assert long_lines == []
+
+
+def test_a_module_that_outgrows_its_exception_is_reported() -> None:
+    grown = ratchet({"a.py": 450}, 400, {"a.py": 440})
+    assert grown == ["a.py has 450 lines; at most 440 are allowed: split it"]
+
+
+def test_an_exception_that_is_not_needed_any_more_is_reported() -> None:
+    stale = ratchet({"a.py": 400, "b.py": 500}, 400, {"a.py": 440, "b.py": 600})
+    assert stale == [
+        "a.py has 400 lines: it needs no exception any more",
+        "b.py has shrunk to 500 lines: lower its exception to that",
+    ]

@@ -45,8 +45,6 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 _MS = timedelta(milliseconds=1)
 _CLOSED = "the harness was closed"
-_ENGINE_HAS_GUARD = False  # where it has: `guard=guard` in the call below, in the place of this
-_NO_OPTIONS: dict[str, Any] = {}
 
 
 class Harness(Engine):
@@ -93,7 +91,7 @@ class Harness(Engine):
             max_resident=0 if always_replay else 10_000,
             default_retry=retry or DEFAULT_RETRY,
             clock=self._held,
-            **({"guard": guard} if _ENGINE_HAS_GUARD else _NO_OPTIONS),
+            guard=guard,
         )
         self._problems = Problems()
         self._fail_fast = retry is None
