@@ -9,6 +9,7 @@ import gc
 import importlib
 import inspect
 import io
+import linecache
 import logging
 import os
 import pathlib
@@ -191,6 +192,14 @@ def collect() -> list[float]:
     return []
 
 
+def written_in(module: str, file: str) -> Callable[[], float]:
+    """A function of *module* that reads the clock."""
+    names: dict[str, Any] = {"__name__": module}
+    exec(compile("import time\n\ndef stamp():\n    return time.time()\n", file, "exec"), names)
+    stamp: Callable[[], float] = names["stamp"]
+    return stamp
+
+
 async def wait_for_all(ctx: WorkflowContext) -> None:
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         group.create_task(asyncio.sleep(0))
@@ -212,6 +221,8 @@ ALLOWED: dict[str, Call] = {
     "output for people": lambda ctx: print("a word"),
     "a log": log,
     "a warning": lambda ctx: warn(),
+    "a line of source": lambda ctx: linecache.updatecache(__file__),
+    "what perdure does": lambda ctx: written_in("perdure.somewhere", "/lib/perdure/s.py")(),
     "a traceback": lambda ctx: traceback.format_stack(),
     "an import": lambda ctx: import_anew(),
     "what the garbage collector runs": lambda ctx: collect(),
@@ -240,14 +251,6 @@ def helper() -> float:
     return time.time()  # the line of the helper
 
 
-async def library() -> Any:
-    """A function of an installed package, which reads the clock."""
-    source = "import time\n\ndef stamp():\n    return time.time()\n"
-    names: dict[str, Any] = {"__name__": "somebody.stamps"}
-    exec(compile(source, "/lib/site-packages/somebody/stamps.py", "exec"), names)
-    return names["stamp"]
-
-
 def text_of_hit(place: Place, body: Any) -> str:
     with pytest.raises(NondeterministicOperationError) as caught:
         guarded(place, body)
@@ -270,8 +273,9 @@ def test_the_line_is_the_innermost_of_the_program(resident_place: Place) -> None
 
 
 def test_a_library_is_named_and_the_line_that_calls_it(resident_place: Place) -> None:
+    stamp = written_in("somebody.stamps", "/lib/site-packages/somebody/stamps.py")
+
     async def body(ctx: WorkflowContext) -> None:
-        stamp = await library()
         stamp()  # the line of the call
 
     line = line_of(body, "the line of the call")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import logging
 import os
 import subprocess
 import sys
@@ -88,6 +89,26 @@ def test_an_error_reaches_the_caller_and_is_logged(place: Place, caplog: Log) ->
     ):
         submitted(place, reads_the_clock, guard="raise")
     assert len(lines_of(caplog)) == 1
+
+
+def test_what_logs_a_hit_finds_the_loop_of_the_program(resident_place: Place) -> None:
+    found: list[asyncio.AbstractEventLoop] = []
+
+    class Ship(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(asyncio.get_running_loop())
+
+    async def main() -> None:
+        async with resident_place.engine(Primitive(reads_the_clock), guard="warn") as engine:
+            await engine.submit(Primitive.run, key="k")
+        assert found == [asyncio.get_running_loop()]
+
+    log, ship = logging.getLogger("perdure"), Ship()
+    log.addHandler(ship)
+    try:
+        run(main())
+    finally:
+        log.removeHandler(ship)
 
 
 @pytest.mark.parametrize("mode", ["on", "", None, True])
@@ -402,7 +423,7 @@ class Opens:
     def __del__(self, open=open):
         open("/dev/null").close()
 
-kept = Opens()
+asyncio.kept = Opens()  # it goes among the last
 
 class Greeter(perdure.Service):
     @perdure.handler
