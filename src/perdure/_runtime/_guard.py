@@ -241,7 +241,9 @@ def _name(frame: FrameType) -> str:
     name = frame.f_code.co_qualname.removesuffix(".__init__")
     if module == "random" and name != "Random":
         name = frame.f_code.co_name  # a function of the module is a method of its generator
-    return f"{module}.{name}"
+    # Python 3.13 keeps pathlib.Path in pathlib._local: people know the public name.
+    top, *rest = module.split(".")
+    return ".".join([top, *(part for part in rest if not part.startswith("_")), name])
 
 
 class _OnStage(threading.local):
