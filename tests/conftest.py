@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engine_support import Place
 from invariants import assert_invariants
+
+from perdure import Engine
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +21,14 @@ def _log_as_it_was() -> Iterator[None]:
     log.setLevel(logging.NOTSET)
     yield
     log.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
+def _examples_are_guarded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examples show how handlers are written: engines of their tests have the guard."""
+    if request.path.parent.name == "examples":
+        defaults: Any = Engine.__init__.__kwdefaults__
+        monkeypatch.setitem(defaults, "guard", "raise")
 
 
 @pytest.fixture(params=[10_000, 0], ids=["resident", "evicted"])

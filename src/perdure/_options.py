@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 Durability: TypeAlias = Literal["fsync", "os", "memory"]
 CheckAtOpen: TypeAlias = Literal["refuse", "warn"]
+GuardMode: TypeAlias = Literal["off", "warn", "raise"]
 
 
 def check_options(
@@ -14,6 +15,7 @@ def check_options(
     step_threads: int,
     drain_timeout: float,
     check_at_open: str | None,
+    guard: str,
 ) -> None:
     """Refuse what makes no sense.
 
@@ -24,6 +26,8 @@ def check_options(
         raise ValueError(f"durability must be 'fsync', 'os' or 'memory', not {durability!r}")
     if check_at_open not in ("refuse", "warn", None):
         raise ValueError(f"check_at_open must be 'refuse', 'warn' or None, not {check_at_open!r}")
+    if guard not in ("off", "warn", "raise"):
+        raise ValueError(f"guard must be 'off', 'warn' or 'raise', not {guard!r}")
     if max_resident < 0:
         raise ValueError(f"max_resident must not be negative, got {max_resident}")
     if step_threads < 1:

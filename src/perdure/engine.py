@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from perdure._backing_up import BackingUp
 from perdure._binding import register
@@ -15,7 +15,7 @@ from perdure._completing import Completing
 from perdure._inspecting import Inspecting
 from perdure._invoking import Invoking
 from perdure._operating import Operating
-from perdure._options import CheckAtOpen, Durability, check_options
+from perdure._options import CheckAtOpen, Durability, GuardMode, check_options
 from perdure._runtime._check import check_unfinished
 from perdure._runtime._clock import Clock, WallClock
 from perdure._runtime._host import Host
@@ -24,6 +24,9 @@ from perdure._runtime._scheduler import Scheduler
 from perdure._store import Store
 from perdure.errors import CheckFailed, StoreClosed
 from perdure.retry import DEFAULT_RETRY, RetryPolicy
+
+if TYPE_CHECKING:
+    from perdure._runtime._guard import Guard
 
 logger = logging.getLogger("perdure")
 
@@ -48,6 +51,9 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
       drain_timeout: Seconds that running steps get when the engine closes.
       check_at_open: Replay all unfinished journals against the services, as :meth:`check` does,
         before anything else. ``refuse``: where one does not fit, do not open. ``warn``: log it.
+      guard: What becomes of calls in handlers that no replay could repeat, such as ``time.time()``
+        or ``open()``. ``warn``: each line is logged once. ``raise``: it raises, too. ``off``: they
+        are not looked for.
 
     Raises:
       DefinitionError: A service can not be served, or two have one name and one version.
@@ -70,8 +76,9 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
         clock: Clock | None = None,
         drain_timeout: float = 10.0,
         check_at_open: CheckAtOpen | None = None,
+        guard: GuardMode = "off",
     ) -> None:
-        check_options(durability, max_resident, step_threads, drain_timeout, check_at_open)
+        check_options(durability, max_resident, step_threads, drain_timeout, check_at_open, guard)
         self._path = os.fspath(path)
         super().__init__(register(services))
         self._durability: Durability = durability
@@ -82,6 +89,7 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
         self._clock: Clock = clock or WallClock()
         self._drain_timeout = drain_timeout
         self._check_at_open = check_at_open
+        self._guard = None if guard == "off" else _guard_for(guard)
         self._closed = False
 
     # -- life -------------------------------------------------------------------------------
@@ -151,6 +159,7 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
             loop=loop,
             clock=self._clock,
             host=self._host,
+            guard=self._guard,
             max_resident=self._max_resident,
             step_threads=self._step_threads,
         )
@@ -168,3 +177,10 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
             await self._scheduler.drain(self._drain_timeout)
         finally:
             self._scheduler.close()
+
+
+def _guard_for(mode: Literal["warn", "raise"]) -> Guard:
+    # Imported by those who have one: it goes through all functions of `os` and `socket`.
+    from perdure._runtime._guard import Guard
+
+    return Guard(mode)

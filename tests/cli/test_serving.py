@@ -23,6 +23,20 @@ from cli_support import (
     write_program,
 )
 
+CLOCKED = """\
+import time
+import perdure
+
+
+class Clocked(perdure.Service):
+    @perdure.handler
+    async def read(self, ctx: perdure.Context) -> bool:
+        return time.time() > 0
+
+
+services = [Clocked()]
+"""
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -94,6 +108,17 @@ def test_a_module_that_can_not_be_served_ends_it_before_a_directory_is_made(tmp_
     assert done.err.splitlines()[0] == "perdure: the module broken can not be imported:"
     assert done.err.splitlines()[-1] == "ZeroDivisionError: division by zero"
     assert not (tmp_path / "data").exists()
+
+
+def test_its_guard_logs_the_line_of_a_handler_that_can_not_be_replayed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "program.py").write_text(CLOCKED, "utf-8")
+    with serving(tmp_path, "--guard", "warn") as server:
+        assert Ask(capsys).json("call", "Clocked/read", "--url", server.url) is True
+        ended = server.stop()
+    line = f"{tmp_path / 'program.py'}:8 in Clocked.read"
+    assert f"time.time() can not be replayed, at {line}; in its place: ctx.now()" in ended.err
 
 
 def test_in_json_the_log_is_an_object_a_line_and_stdout_is_empty(tmp_path: Path) -> None:

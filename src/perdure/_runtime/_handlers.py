@@ -53,7 +53,9 @@ def make_machine(
     report: Callable[[Instance, dict[str, Any]], None],
 ) -> Machine:
     """A machine for *instance* in which nothing has happened yet."""
-    return Machine(
+    guard = scheduler.guard
+    make = Machine if guard is None else guard.machine_of(instance)
+    return make(
         functools.partial(run_handler, instance, scheduler.registry.bind),
         reads=_KeyReads(scheduler.store, instance.group, scheduler.existing),
         sites=sites,

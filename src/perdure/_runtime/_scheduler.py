@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from typing import TYPE_CHECKING
 
 from perdure._core._loop import Stage
 from perdure._core._machine import START
@@ -48,6 +49,9 @@ from perdure._store import Db, Store
 from perdure.errors import InternalError, PerdureError, StoreClosed, StoreError
 from perdure.service import HandlerDefinition
 
+if TYPE_CHECKING:
+    from perdure._runtime._guard import Guard
+
 logger = logging.getLogger("perdure")
 
 RELEASED_PER_TURN = 128
@@ -70,13 +74,12 @@ class Scheduler:
         loop: asyncio.AbstractEventLoop,
         clock: Clock,
         host: Host,
+        guard: Guard | None = None,
         max_resident: int,
         step_threads: int,
     ) -> None:
-        self.store = store
-        self.clock = clock
-        self.ticks = host.ticks
-        self.draining = False
+        self.store, self.clock, self.ticks = store, clock, host.ticks
+        self.guard, self.draining = guard, False
         self.registry = registry
         self.gate = Gate(store)
         self.answers = Answers(store, self.gate, loop)
@@ -95,9 +98,8 @@ class Scheduler:
         self.running = RunningSteps()
         self.pump = Pump(self, loop, self.gate, self.ledger, self.running)
         self.failures = Failures(self)
-        self.runner = host.step_runner(
-            loop, step_threads, self.pump.step_succeeded, self._step_failed
-        )
+        ends = self.pump.step_succeeded, self._step_failed
+        self.runner = host.step_runner(loop, step_threads, *ends)
         self._loop = loop
         self.ids = InvocationIdGenerator(clock.now_ms, host.random_bits)
         self._releasing = False  # a further release is due on the host's loop

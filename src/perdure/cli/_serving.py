@@ -35,6 +35,14 @@ class DurabilityChoice(enum.StrEnum):
     MEMORY = "memory"
 
 
+class GuardChoice(enum.StrEnum):
+    """``Engine(guard=…)``."""
+
+    OFF = "off"
+    WARN = "warn"
+    RAISE = "raise"
+
+
 class LogFormatChoice(enum.StrEnum):
     """How the log on stderr is written."""
 
@@ -62,6 +70,9 @@ AdminTokenFile = Annotated[
     Path | None,
     typer.Option("--admin-token-file", help="Tokens for the admin, one a line.", metavar="FILE"),
 ]
+Guard = Annotated[
+    GuardChoice, typer.Option("--guard", help="Look for what handlers do that can not be replayed.")
+]
 GivenLimits = Annotated[
     list[str] | None,
     typer.Option("--limit", help="Of requests: body_bytes=1000000, say.", metavar="NAME=NUMBER"),
@@ -86,6 +97,7 @@ def add_to(app: typer.Typer) -> None:
         durability: Annotated[
             DurabilityChoice, typer.Option("--durability", help="What survives a crash.")
         ] = DurabilityChoice.FSYNC,
+        guard: Guard = GuardChoice.OFF,
         log_format: Annotated[
             LogFormatChoice, typer.Option("--log-format", help="Of the log on stderr.")
         ] = LogFormatChoice.TEXT,
@@ -115,7 +127,9 @@ def add_to(app: typer.Typer) -> None:
                 "limits": _limits(limit or []),
                 "access_log": access_log,
             }
-            engine = Engine(data, load_services(target), durability=durability.value)
+            engine = Engine(
+                data, load_services(target), durability=durability.value, guard=guard.value
+            )
             _serve(engine, data, options, told=log_format is LogFormatChoice.TEXT)
         except Exception as error:
             failure = failure_of(error)
