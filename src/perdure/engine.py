@@ -22,6 +22,7 @@ from perdure._runtime._check import check_unfinished
 from perdure._runtime._clock import Clock, WallClock
 from perdure._runtime._registry import Registry
 from perdure._runtime._scheduler import Scheduler
+from perdure._runtime._watchdog import Watchdog
 from perdure._store import Store
 from perdure.errors import CheckFailed, StoreClosed
 from perdure.retry import DEFAULT_RETRY, RetryPolicy
@@ -49,6 +50,8 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
       drain_timeout: Seconds that running steps get when the engine closes.
       check_at_open: Replay all unfinished journals against the services, as :meth:`check` does,
         before anything else. ``refuse``: where one does not fit, do not open. ``warn``: log it.
+      stall_warning: Seconds for which a handler, a step or the program may hold the event loop;
+        then the log names who does, with the line. None: it is not watched.
 
     Raises:
       DefinitionError: A service can not be served, or two have one name and one version.
@@ -68,8 +71,11 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
         clock: Clock | None = None,
         drain_timeout: float = 10.0,
         check_at_open: CheckAtOpen | None = None,
+        stall_warning: float | None = 1.0,
     ) -> None:
-        check_options(durability, max_resident, step_threads, drain_timeout, check_at_open)
+        check_options(
+            durability, max_resident, step_threads, drain_timeout, check_at_open, stall_warning
+        )
         self._path = os.fspath(path)
         super().__init__(register(services))
         self._durability: Durability = durability
@@ -80,6 +86,8 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
         self._clock: Clock = clock or WallClock()
         self._drain_timeout = drain_timeout
         self._check_at_open = check_at_open
+        self._stall_warning = stall_warning
+        self._watchdog: Watchdog | None = None
         self._closed = False
 
     # -- life -------------------------------------------------------------------------------
@@ -146,6 +154,9 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
         except BaseException:
             store.close(flush=False)
             raise
+        if self._stall_warning is not None:
+            self._watchdog = Watchdog(scheduler, loop, self._stall_warning)
+            self._watchdog.open()
         return scheduler
 
     async def close(self) -> None:
@@ -157,4 +168,6 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
             await self._stop_backups()
             await self._scheduler.drain(self._drain_timeout)
         finally:
+            if self._watchdog is not None:
+                self._watchdog.close()
             self._scheduler.close()
