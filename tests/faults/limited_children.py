@@ -62,6 +62,11 @@ async def _open_with_ever_more_descriptors(path: Path) -> None:
     print(json.dumps(said))
 
 
+def _address_space() -> int:
+    """Bytes that this process has mapped."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
 class Opens(Workflow):
     """Its step opens a file."""
 
@@ -95,7 +100,9 @@ async def _run_out_of_descriptors(path: Path) -> None:
     async with opens as engine:
         taken = _exhaust(0)
         handle = await engine.send(Opens.run, key="k")
-        while (description := await engine.describe(handle.id)).last_failure is None:
+        while (  # noqa: ASYNC110 - nothing tells of a failed attempt
+            description := await engine.describe(handle.id)
+        ).last_failure is None:
             await asyncio.sleep(0.001)
         print(description.last_failure)
         for descriptor in taken:
@@ -125,8 +132,7 @@ async def _outgrow_the_map(path: Path) -> None:
     acknowledged: list[str] = []
     async with engine_on(path, effects, map_size=1 << 20) as engine:
         await work(engine, acknowledged, 3)
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        limit = used + 2 * MIB
+        limit = _address_space() + 2 * MIB
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
         try:
             await work(engine, acknowledged, 3000)
@@ -170,8 +176,7 @@ async def _run_out_of_memory(path: Path) -> None:
     )
     async with engine:
         await engine.submit(Greedy.run, "step", key="kept")
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        limit = used + 100 * MIB
+        limit = _address_space() + 100 * MIB
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
         for where in places:
             handle = await engine.send(Greedy.run, where, key=where)

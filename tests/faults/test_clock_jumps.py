@@ -88,8 +88,8 @@ def test_under_any_jumps_timers_and_retries_keep_their_order_and_happen_once(
         nonlocal latest
         async with engine() as first:
             sent = []
-            for key in delays:
-                sent.append(await first.send(Ticks.run, delays[key], key=key))
+            for key, times in delays.items():
+                sent.append(await first.send(Ticks.run, times, key=key))
                 clock.advance(chance.choice([-1, 0, 1]) * HOUR)
             ids = [handle.id for handle in sent]
             assert ids == sorted(ids), "ids of one engine ascend, whatever the clock does"
