@@ -16,7 +16,7 @@ NATIVE := setup.py $(wildcard ext/perdure/*) $(TYPES) $(TYPES:.pxd=.py)
 PYTHONS := 3.12 3.13 3.14
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long test-debug test-pythons test-all lint bench docs wheel clean
+.PHONY: help setup demo test test-long test-debug test-pythons test-all lint bench soak docs wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ lint: $(BUILT) ## style, types, stubs
 
 bench: $(BUILT) ## measure; ARGS="P1 P2 --json" for some
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(BUILT) ## a server under load for half an hour: does all stay flat?
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 docs: $(BUILT) ## run every example in README.md and docs/
 	$(BIN)/python -m pytest tests/docs $(ARGS)

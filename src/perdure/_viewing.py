@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import random
 from types import TracebackType
 from typing import Any
 
 from perdure._backing_up import BackingUp
-from perdure._ids import InvocationIdGenerator, parse_id
+from perdure._ids import parse_id
 from perdure._limits import check_key
 from perdure._reading import Reading
 from perdure._results import decode_output
 from perdure._runtime._clock import WallClock
+from perdure._runtime._host import Host
 from perdure._runtime._keyed import PromiseInfo, read_promises, read_state
 from perdure._runtime._layout import Record
 from perdure._runtime._registry import Registry
@@ -67,14 +67,13 @@ class View(Reading, BackingUp):
             raise StoreClosed("this view was opened before; make another View")
         store = ReadOnlyStore(self._path)
         try:
-            clock = WallClock()
             loop = asyncio.get_running_loop()
             self._scheduler = Scheduler(
                 store,
                 _AllServices(store),
                 loop=loop,
-                clock=clock,
-                ids=InvocationIdGenerator(clock.now_ms, random.SystemRandom().getrandbits),
+                clock=WallClock(),
+                host=Host(),
                 max_resident=0,
                 step_threads=1,
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
@@ -13,17 +12,16 @@ from typing import Any
 from perdure._backing_up import BackingUp
 from perdure._binding import register
 from perdure._completing import Completing
-from perdure._ids import InvocationIdGenerator
 from perdure._inspecting import Inspecting
 from perdure._invoking import Invoking
 from perdure._operating import Operating
 from perdure._options import CheckAtOpen, Durability, check_options
 from perdure._runtime._check import check_unfinished
 from perdure._runtime._clock import Clock, WallClock
+from perdure._runtime._host import Host
 from perdure._runtime._registry import Registry
 from perdure._runtime._scheduler import Scheduler
 from perdure._runtime._watchdog import Watchdog
-from perdure._store import Store
 from perdure.errors import CheckFailed, StoreClosed
 from perdure.retry import DEFAULT_RETRY, RetryPolicy
 
@@ -57,6 +55,9 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
       DefinitionError: A service can not be served, or two have one name and one version.
       ValueError: An option makes no sense.
     """
+
+    _host = Host()
+    """What it takes from the machine; the test kit has another."""
 
     def __init__(
         self,
@@ -130,14 +131,16 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
 
     async def _take_up(self, loop: asyncio.AbstractEventLoop) -> Scheduler:
         """The scheduler of the directory, going on with what it holds."""
-        store = Store(self._path, durability=self._durability, map_size=self._map_size)
+        store = self._host.open_store(
+            self._path, durability=self._durability, map_size=self._map_size
+        )
         try:
             scheduler = Scheduler(
                 store,
                 Registry(self._services, self._default_retry),
                 loop=loop,
                 clock=self._clock,
-                ids=InvocationIdGenerator(self._clock.now_ms, random.SystemRandom().getrandbits),
+                host=self._host,
                 max_resident=self._max_resident,
                 step_threads=self._step_threads,
             )

@@ -9,15 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_support import (
-    Place,
-    quiet_log,
-    run,
-    scheduler_of,
-    until,
-    until_idle,
-    until_status,
-)
+from engine_support import Place, quiet_log, run, scheduler_of, until, until_idle, until_status
 
 from perdure import (
     CheckedInvocation,
@@ -418,7 +410,7 @@ def test_the_host_has_its_turn_every_few_milliseconds(
 
     async def main() -> None:
         async with resident_place.engine(Deal(released)) as engine:
-            monkeypatch.setattr(_check, "time", clock)
+            monkeypatch.setattr(scheduler_of(engine), "ticks", clock.ticks)
             checking = asyncio.create_task(engine.check())
             while not checking.done():
                 turns.append(clock.now)
@@ -435,7 +427,7 @@ class FakeTime:
 
     now = 0.0
 
-    def perf_counter(self) -> float:
+    def ticks(self) -> float:
         self.now += 0.001
         return self.now
 
@@ -475,7 +467,7 @@ def test_a_long_journal_is_replayed_in_slices(
         async with resident_place.engine(Deal(long)) as engine:
             handle = await engine.send(Deal.run, key="k")
             await until_status(engine, handle, Status.SUSPENDED)
-            monkeypatch.setattr(_check, "time", clock)
+            monkeypatch.setattr(scheduler_of(engine), "ticks", clock.ticks)
             checking = asyncio.create_task(engine.check())
             turns = 0
             while not checking.done():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic_ns
 
 import pytest
 from hypothesis import settings
@@ -229,7 +230,7 @@ def test_the_loop_is_told_of_a_commit_through_the_descriptor(store: Store) -> No
 
 def test_no_times_are_kept_of_units_that_have_committed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overlay_module, "MARK_NS", 0)
-    overlay = overlay_module.Overlay(1)
+    overlay = overlay_module.Overlay(1, monotonic_ns)
     for unit in range(1, 100):
         assert not overlay.oldest_ns(unit - 1)
         overlay.seal(unit)

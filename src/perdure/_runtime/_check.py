@@ -12,7 +12,6 @@ import asyncio
 import contextvars
 import enum
 import logging
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import FrameType
@@ -156,7 +155,7 @@ class _Check:
         self._store = scheduler.store
         self._sites = _LastSite(scheduler.sites)
         self._context = contextvars.copy_context()
-        self._deadline = time.perf_counter() + _SLICE_S
+        self._deadline = self._scheduler.ticks() + _SLICE_S
 
     async def give_way(self) -> None:
         """Let the host's loop have its turn, if it is due.
@@ -164,12 +163,12 @@ class _Check:
         Raises:
           StoreBroken, StoreClosed: The engine ended meanwhile.
         """
-        if time.perf_counter() < self._deadline:
+        if self._scheduler.ticks() < self._deadline:
             return
         self._scheduler.stage.leave()
         await asyncio.sleep(0)
         self._scheduler.check_open()
-        self._deadline = time.perf_counter() + _SLICE_S
+        self._deadline = self._scheduler.ticks() + _SLICE_S
 
     def is_unfinished(self, invocation_id: bytes) -> bool:
         store = self._store

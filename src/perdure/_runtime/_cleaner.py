@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import time
 from typing import TYPE_CHECKING
 
 from perdure._ids import format_id
@@ -112,7 +111,7 @@ class Cleaner:
 
     def _sweep(self) -> bool:
         """One turn's part of it; False if nothing more is due."""
-        deadline = time.perf_counter() + TURN_S
+        deadline = self._scheduler.ticks() + TURN_S
         store = self._scheduler.store
         end = u64(self._scheduler.clock.now_ms() + 1)
         limit = INVOCATIONS_PER_TURN
@@ -124,7 +123,7 @@ class Cleaner:
             else:
                 self._removed = None
             self._place = key if self._removed is not None else key + b"\0"
-            if self._removed is not None or time.perf_counter() > deadline:
+            if self._removed is not None or self._scheduler.ticks() > deadline:
                 return True
         return len(rows) == limit
 

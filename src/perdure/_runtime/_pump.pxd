@@ -19,6 +19,7 @@ cdef class Pump:
     cdef object _store
     cdef object _by_id
     cdef object _clock_ms
+    cdef object _ticks
     cdef readonly object queue
     cdef readonly object handle
     cdef public object interrupt

@@ -6,7 +6,6 @@ This module is compiled (see ``_pump.pxd``); it also runs interpreted, with the 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 _SLICE_S = 0.005
 """The host's loop gets its turn at least this often."""
 
-_perf_counter = time.perf_counter
 _NEW, _CLOSED, _COMPLETED = State.NEW, State.CLOSED, State.COMPLETED
 _UNASKED = (Kind.START, Kind.CANCELLED)
 """Notifications that answer no operation."""
@@ -54,6 +52,7 @@ class Pump:
         "_scheduler",
         "_start",
         "_store",
+        "_ticks",
         "_turn",
         "current",
         "handle",
@@ -78,6 +77,7 @@ class Pump:
         self._store = scheduler.store
         self._by_id = scheduler.residents.by_id
         self._clock_ms = scheduler.clock.now_ms
+        self._ticks = scheduler.ticks
         self.queue: deque[Instance] = deque()
         self.handle: asyncio.Handle | None = None
         self.interrupt: BaseException | None = None
@@ -124,7 +124,7 @@ class Pump:
             scheduler.check_quiet()
 
     def _take_turns(self) -> None:
-        deadline = _perf_counter() + _SLICE_S
+        deadline = self._ticks() + _SLICE_S
         queue = self.queue
         residents = self._scheduler.residents
         turns = 0
@@ -136,7 +136,7 @@ class Pump:
             instance.queued = False
             if instance.machine.state is not _CLOSED:  # dropped while it was queued
                 self._advance(instance)
-            if _perf_counter() > deadline:
+            if self._ticks() > deadline:
                 self.wake()
                 return
 

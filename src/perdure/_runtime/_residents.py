@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import itertools
 import logging
-import time
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +118,7 @@ class Residents:
         """Replay some of the journal; True when all of it is replayed."""
         scheduler = self._scheduler
         machine = instance.machine
-        deadline = time.perf_counter() + SLICE_S
+        deadline = scheduler.ticks() + SLICE_S
         replayed = 0
         try:
             while page := scheduler.store.journal(instance.id, instance.replay_from, Entry):
@@ -129,7 +128,7 @@ class Residents:
                     if instance.kept < Kept.JOURNAL:
                         instance.chunks.append(first_index)
                     replayed += 1
-                    if replayed % CHUNKS_PER_LOOK == 0 and time.perf_counter() > deadline:
+                    if replayed % CHUNKS_PER_LOOK == 0 and scheduler.ticks() > deadline:
                         scheduler.pump.enqueue(instance)
                         return False
         except (KeyboardInterrupt, SystemExit) as interrupt:

@@ -23,6 +23,7 @@ from perdure._runtime._clock import Clock
 from perdure._runtime._due import DueTimers
 from perdure._runtime._failures import Failures
 from perdure._runtime._gate import Gate, fail_futures
+from perdure._runtime._host import Host
 from perdure._runtime._instance import ADMITTED, Delivery, Instance, target_of
 from perdure._runtime._interventions import Interventions
 from perdure._runtime._layout import (
@@ -42,8 +43,6 @@ from perdure._runtime._retention import retention_of
 from perdure._runtime._running import RunningStep, RunningSteps
 from perdure._runtime._setbacks import Setbacks
 from perdure._runtime._sites import SiteTable
-from perdure._runtime._steps import StepRunner
-from perdure._runtime._threads import StepThreads
 from perdure._runtime._timers import Timers
 from perdure._store import Db, Store
 from perdure.errors import InternalError, PerdureError, StoreClosed, StoreError
@@ -70,12 +69,13 @@ class Scheduler:
         *,
         loop: asyncio.AbstractEventLoop,
         clock: Clock,
-        ids: InvocationIdGenerator,
+        host: Host,
         max_resident: int,
         step_threads: int,
     ) -> None:
         self.store = store
         self.clock = clock
+        self.ticks = host.ticks
         self.draining = False
         self.registry = registry
         self.gate = Gate(store)
@@ -95,10 +95,11 @@ class Scheduler:
         self.running = RunningSteps()
         self.pump = Pump(self, loop, self.gate, self.ledger, self.running)
         self.failures = Failures(self)
-        self._threads = StepThreads(step_threads)
-        self.runner = StepRunner(loop, self._threads, self.pump.step_succeeded, self._step_failed)
+        self.runner = host.step_runner(
+            loop, step_threads, self.pump.step_succeeded, self._step_failed
+        )
         self._loop = loop
-        self.ids = ids
+        self.ids = InvocationIdGenerator(clock.now_ms, host.random_bits)
         self._releasing = False  # a further release is due on the host's loop
         self._starting: dict[bytes, Instance] = {}  # by target, rows not written yet
         self._room = asyncio.Event()
@@ -121,7 +122,7 @@ class Scheduler:
         self.pump.wake()
         # Last: a reader left behind by what failed above would keep its descriptor's number from
         # whoever gets it next.
-        self._loop.add_reader(self.store.fileno(), self._on_commit)
+        self.store.watch(self._loop, self._on_commit)
 
     async def drain(self, timeout_s: float) -> None:
         """Start nothing new, let what runs end within *timeout_s*, and stop."""
@@ -156,8 +157,8 @@ class Scheduler:
     def close(self) -> None:
         """Flush the store, release what its commit allows, fail who still waits."""
         self.timers.disarm()
-        self._threads.close()
-        self._loop.remove_reader(self.store.fileno())
+        self.runner.close()
+        self.store.unwatch(self._loop)
         try:
             if self.failure is None:
                 self.store.wait_committed(self.store.sealed, None)

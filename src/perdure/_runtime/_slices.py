@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,8 +10,6 @@ if TYPE_CHECKING:
 
 SLICE_S = 0.003
 """A slice ends after this long; what is left of 5 ms is for the row it is at."""
-
-_perf_counter = time.perf_counter
 
 
 class Slices:
@@ -24,7 +21,8 @@ class Slices:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._end = _perf_counter() + SLICE_S
+        self._ticks = scheduler.ticks
+        self._end = self._ticks() + SLICE_S
 
     async def turn(self) -> None:
         """Give the host's loop its turn, if the slice is over.
@@ -32,7 +30,7 @@ class Slices:
         Raises:
           StoreClosed, StoreBroken: The engine has closed or failed meanwhile.
         """
-        if _perf_counter() > self._end:
+        if self._ticks() > self._end:
             await asyncio.sleep(0)
             self._scheduler.check_open()
-            self._end = _perf_counter() + SLICE_S
+            self._end = self._ticks() + SLICE_S

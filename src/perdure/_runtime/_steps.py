@@ -59,6 +59,10 @@ class StepRunner:
         # Of whoever opened the engine: a step must not have the variables of whoever woke the pump.
         self._context = contextvars.copy_context()
 
+    def close(self) -> None:
+        """Start nothing more in threads; waits for none of them."""
+        self._threads.close()
+
     def start(self, running: RunningStep) -> None:
         """Begin an attempt."""
         step = running.step

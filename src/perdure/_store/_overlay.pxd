@@ -4,6 +4,7 @@ import cython
 
 cdef class Overlay:
     cdef readonly list rows
+    cdef object _now_ns
     cdef public list changes
     cdef readonly object sealed
     cdef readonly object marks

@@ -6,8 +6,7 @@ This module is compiled (see ``_overlay.pxd``); it also runs interpreted, with t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from time import monotonic_ns
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 # Texts, so that nothing of them is compiled.
@@ -26,7 +25,8 @@ class Overlay:
     :meth:`undo` brings back the row before.
     """
 
-    def __init__(self, databases: int) -> None:
+    def __init__(self, databases: int, now_ns: Callable[[], int]) -> None:
+        self._now_ns = now_ns
         self.rows: list[dict[bytes, Rows]] = [{} for _ in range(databases)]
         self.changes: list[Change] = []  # of the open unit
         self.sealed: deque[tuple[int, list[Change]]] = deque()  # units that changed rows
@@ -38,7 +38,7 @@ class Overlay:
     def seal(self, unit: int) -> None:
         """The changes since the last call belong to *unit*, which is on its way to the disk."""
         self.last_unit = unit
-        now_ns = monotonic_ns()
+        now_ns = self._now_ns()
         if not self.marks or now_ns - self.marks[-1][1] > MARK_NS:
             self.marks.append((unit, now_ns))
         if self.changes:
@@ -79,7 +79,7 @@ class Overlay:
     def oldest_ns(self, committed: int) -> int:
         """When the oldest unit after *committed* was sealed, or a little earlier; 0 if none is.
 
-        By the monotonic clock; a little: :data:`MARK_NS`.
+        A little: :data:`MARK_NS`.
         """
         marks = self.marks
         if self.last_unit <= committed:

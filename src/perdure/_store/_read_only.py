@@ -28,7 +28,7 @@ class ReadOnlyStore(Store):
         self.path = directory = Path(path).absolute()
         self.durability = "fsync"
         self._closed = False
-        self._overlay = Overlay(len(DATABASES))
+        self._overlay = Overlay(len(DATABASES), self._now_ns)
         self._rows = self._overlay.rows
         self._lock = ReaderLock(directory)
         try:

@@ -11,8 +11,9 @@ All methods are for one thread, that of the engine's loop; none blocks on the di
 
 from __future__ import annotations
 
+import asyncio
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import monotonic_ns
 from typing import Any, Literal, TypeAlias
@@ -52,6 +53,8 @@ class Store(StoreReads):
       StoreError: It cannot be used; the text says why and what to do.
     """
 
+    _now_ns: Callable[[], int] = staticmethod(monotonic_ns)
+
     def __init__(
         self, path: str | Path, *, durability: Durability = "fsync", map_size: int = 1 << 40
     ) -> None:
@@ -62,7 +65,7 @@ class Store(StoreReads):
         self.warnings: list[str] = []
         self._closed = False
         self._lock: DirectoryLock | ReaderLock | None = None
-        self._overlay = Overlay(len(DATABASES))
+        self._overlay = Overlay(len(DATABASES), self._now_ns)
         self._rows = self._overlay.rows
         if durability == "memory":
             directory = _directory.make_memory_directory()
@@ -233,7 +236,7 @@ class Store(StoreReads):
 
     @property
     def oldest_uncommitted_ns(self) -> int:
-        """When the oldest uncommitted unit was sealed, by ``time.monotonic_ns``; 0 if none is."""
+        """When the oldest uncommitted unit was sealed, by the monotonic clock; 0 if none is."""
         return self._overlay.oldest_ns(self._environment.committed)
 
     def congested(self) -> bool:
@@ -241,11 +244,19 @@ class Store(StoreReads):
         if self._environment.uncommitted_bytes >= UNCOMMITTED_BYTES_MAX:
             return True
         oldest_ns = self.oldest_uncommitted_ns
-        return oldest_ns != 0 and monotonic_ns() - oldest_ns >= UNCOMMITTED_NS_MAX
+        return oldest_ns != 0 and self._now_ns() - oldest_ns >= UNCOMMITTED_NS_MAX
 
     def fileno(self) -> int:
         """A descriptor that becomes readable when units have committed, or the writer failed."""
         return self._environment.fileno()
+
+    def watch(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+        """Have *loop* call *callback* when there is news of commits; it calls :meth:`on_event`."""
+        loop.add_reader(self.fileno(), callback)
+
+    def unwatch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End :meth:`watch`."""
+        loop.remove_reader(self.fileno())
 
     def on_event(self) -> None:
         """Call it when :meth:`fileno` is readable.
