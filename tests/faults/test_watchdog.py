@@ -262,7 +262,7 @@ def test_a_process_that_was_stopped_has_held_up_nothing(tmp_path: Path) -> None:
         time.sleep(0.8)  # so long it is stopped: this is the time that is measured
         os.kill(child.pid, signal.SIGCONT)
         _, complaints = child.communicate(timeout=20)
-    assert complaints == ""
+    assert "held the event loop" not in complaints
     assert child.returncode == 0
 
 
