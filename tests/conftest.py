@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engine_support import Place
+from faults_support import HERE as FAULTS
 from invariants import assert_invariants
 
 from perdure import Engine
@@ -47,3 +51,15 @@ def resident_place(tmp_path: Path) -> Iterator[Place]:
     yield place
     if place.path.exists():
         assert_invariants(place.path)
+
+
+@pytest.fixture(scope="session")
+def failing_calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that lets calls to the disk fail in a process it is preloaded in."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if sys.platform != "linux" or compiler is None:
+        pytest.skip("calls are made to fail by a preloaded library, which takes Linux and gcc")
+    library = tmp_path_factory.mktemp("faults") / "failing_calls.so"
+    source = FAULTS / "failing_calls.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    return library

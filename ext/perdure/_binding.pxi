@@ -113,6 +113,29 @@ cdef dict CODE_TEXTS = {
 }
 
 
+cdef dict REMEDIES = {
+    **dict.fromkeys((ENOSPC, EDQUOT, EFBIG), "make room for it"),
+    **dict.fromkeys(
+        (EACCES, EPERM), "give this user the rights to it, or choose another data directory"
+    ),
+    **dict.fromkeys((EMFILE, ENFILE), "too many files are open; allow more (ulimit -n)"),
+    **dict.fromkeys(
+        (MDB_CORRUPTED, MDB_PAGE_NOTFOUND),
+        "the file is damaged; `perdure doctor --deep` tells more, a backup helps",
+    ),
+    EIO: "the disk may be full or failing, the system's log tells",
+    EROFS: "it is on a read-only file system; mount that for writing",
+    ENOMEM: "allow the process more memory or address space (ulimit -v), or lower map_size=",
+    MDB_MAP_FULL: "allow the process more address space (ulimit -v)",
+}
+
+
+def remedy_for(int code):
+    """What to do about an errno or a code of LMDB's, as ``: do this``; empty where unknown."""
+    remedy = REMEDIES.get(code)
+    return "" if remedy is None else f": {remedy}"
+
+
 cdef int raise_for_code(int code, str what) except -1:
     """Raise what *code* stands for, *what* saying where. The only place that does. 0 is fine."""
     if code == 0:
@@ -130,7 +153,7 @@ cdef int raise_for_code(int code, str what) except -1:
     if code in CODE_TEXTS:
         raise StoreCorrupt(f"{what}: {CODE_TEXTS[code]}")
     if code in (MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INVALID, MDB_VERSION_MISMATCH):
-        raise StoreCorrupt(f"{what}: {strerror(code)}")
+        raise StoreCorrupt(f"{what}: {strerror(code)}{remedy_for(code)}")
     if code == MDB_PANIC:
         raise StoreBroken(f"{what}: {strerror(code)}; close the store and open it again")
-    raise StoreError(f"{what}: {strerror(code)}")
+    raise StoreError(f"{what}: {strerror(code)}{remedy_for(code)}")

@@ -115,6 +115,8 @@ cdef class Environment(Queries):
             )
         if code == MDB_NOTFOUND:
             raise StoreError(f"cannot open {self.path}: a database is missing")
+        if code == ENOMEM:               # of the address space: little else is asked for
+            raise StoreError(f"cannot open {self.path}: {strerror(code)}{remedy_for(code)}")
         raise_for_code(code, f"cannot open {self.path}")
 
     def __dealloc__(self):
@@ -142,13 +144,9 @@ cdef class Environment(Queries):
         cdef int code = self.core.failure
         if code == 0:
             return None
-        remedy = ""
-        if code in (ENOSPC, EDQUOT, EFBIG):
-            remedy = ": make room for it"
-        elif code == EIO:
-            remedy = ": the disk may be full or failing, the system's log tells"
         return (
-            f"the commit after unit {self.core.committed} failed: {strerror(code)}{remedy}. "
+            f"the commit after unit {self.core.committed} failed: {strerror(code)}"
+            f"{remedy_for(code)}. "
             "Whether it landed is unknown; nothing more is written until the directory is opened "
             "again"
         )

@@ -28,7 +28,9 @@ import weakref
 
 from perdure.errors import StoreBroken, StoreClosed, StoreCorrupt, StoreError
 
-from libc.errno cimport EDQUOT, EFBIG, EIO, ENOMEM, ENOSPC, errno
+from libc.errno cimport (
+    EACCES, EDQUOT, EFBIG, EIO, EMFILE, ENFILE, ENOMEM, ENOSPC, EPERM, EROFS, errno
+)
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
 

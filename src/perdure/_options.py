@@ -16,6 +16,7 @@ def check_options(
     drain_timeout: float,
     check_at_open: str | None,
     guard: str,
+    stall_warning: float | None,
 ) -> None:
     """Refuse what makes no sense.
 
@@ -34,3 +35,5 @@ def check_options(
         raise ValueError(f"step_threads must be at least 1, got {step_threads}")
     if drain_timeout < 0:
         raise ValueError(f"drain_timeout must not be negative, got {drain_timeout}")
+    if stall_warning is not None and not stall_warning > 0:
+        raise ValueError(f"stall_warning must be positive or None, got {stall_warning}")

@@ -21,6 +21,7 @@ from perdure._runtime._clock import Clock, WallClock
 from perdure._runtime._host import Host
 from perdure._runtime._registry import Registry
 from perdure._runtime._scheduler import Scheduler
+from perdure._runtime._watchdog import Watchdog
 from perdure._store import Store
 from perdure.errors import CheckFailed, StoreClosed
 from perdure.retry import DEFAULT_RETRY, RetryPolicy
@@ -54,6 +55,8 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
       guard: What becomes of calls in handlers that no replay could repeat, such as ``time.time()``
         or ``open()``. ``warn``: each line is logged once. ``raise``: it raises, too. ``off``: they
         are not looked for.
+      stall_warning: Seconds for which a handler, a step or the program may hold the event loop;
+        then the log names who does, with the line. None: it is not watched.
 
     Raises:
       DefinitionError: A service can not be served, or two have one name and one version.
@@ -77,8 +80,17 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
         drain_timeout: float = 10.0,
         check_at_open: CheckAtOpen | None = None,
         guard: GuardMode = "off",
+        stall_warning: float | None = 1.0,
     ) -> None:
-        check_options(durability, max_resident, step_threads, drain_timeout, check_at_open, guard)
+        check_options(
+            durability,
+            max_resident,
+            step_threads,
+            drain_timeout,
+            check_at_open,
+            guard,
+            stall_warning,
+        )
         self._path = os.fspath(path)
         super().__init__(register(services))
         self._durability: Durability = durability
@@ -90,6 +102,8 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
         self._drain_timeout = drain_timeout
         self._check_at_open = check_at_open
         self._guard = None if guard == "off" else _guard_for(guard)
+        self._stall_warning = stall_warning
+        self._watchdog: Watchdog | None = None
         self._closed = False
 
     # -- life -------------------------------------------------------------------------------
@@ -150,6 +164,9 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
         except BaseException:
             store.close(flush=False)
             raise
+        if self._stall_warning is not None:
+            self._watchdog = Watchdog(scheduler, loop, self._stall_warning)
+            self._watchdog.open()
         return scheduler
 
     def _make_scheduler(self, store: Store, loop: asyncio.AbstractEventLoop) -> Scheduler:
@@ -176,6 +193,8 @@ class Engine(Invoking, Completing, Operating, Inspecting, BackingUp):
             await self._stop_backups()
             await self._scheduler.drain(self._drain_timeout)
         finally:
+            if self._watchdog is not None:
+                self._watchdog.close()
             self._scheduler.close()
 
 

@@ -105,7 +105,7 @@ def test_a_directory_this_user_may_not_write_is_a_clear_error(
     opened(resident_place)
     for parent in (tmp_path, *tmp_path.parents[:-2]):
         parent.chmod(0o755)
-    with pytest.raises(StoreError, match="Permission denied; give this user the right"):
+    with pytest.raises(StoreError, match="Permission denied: give this user the rights"):
         _open_as_nobody(resident_place.path)
 
 

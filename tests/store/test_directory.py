@@ -179,9 +179,9 @@ def test_a_directory_without_the_rights_to_it_is_a_clear_error(tmp_path: Path) -
             os.chmod(locked, 0o500)
             os.chmod(writable, 0o500)
             (writable / "perdure.lock").unlink(missing_ok=True)
-        with pytest.raises(StoreError, match=r"cannot write to .*locked: Permission denied; give"):
+        with pytest.raises(StoreError, match=r"cannot write to .*locked: Permission denied: give"):
             Store(locked)
-        with pytest.raises(StoreError, match="Permission denied; give"):
+        with pytest.raises(StoreError, match="Permission denied: give"):
             Store(locked / "below")
         with pytest.raises(StoreError, match="Permission denied"):
             Store(writable)

@@ -23,6 +23,8 @@ cdef class Pump:
     cdef readonly object queue
     cdef readonly object handle
     cdef public object interrupt
+    cdef public object rouse
+    cdef readonly Instance current
     cdef object _turn
     cdef object _start
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from perdure._core._entries import Kind, new_entry
@@ -36,6 +37,8 @@ class Pump:
       queue: Each of them once, in the order in which they got something to do.
       handle: The host's callback that runs the pump, while one is due.
       interrupt: What a handler raised to end the program, all else being as it should.
+      rouse: To be called when there is something to do again; None while nobody sleeps.
+      current: What has its turn just now, for who watches from another thread.
     """
 
     __slots__ = (
@@ -51,9 +54,11 @@ class Pump:
         "_store",
         "_ticks",
         "_turn",
+        "current",
         "handle",
         "interrupt",
         "queue",
+        "rouse",
     )
 
     def __init__(
@@ -76,6 +81,8 @@ class Pump:
         self.queue: deque[Instance] = deque()
         self.handle: asyncio.Handle | None = None
         self.interrupt: BaseException | None = None
+        self.rouse: Callable[[], None] | None = None
+        self.current: Instance | None = None
         # Bound once: a bound method made at each use is garbage at each use.
         self._turn = self.run
         self._start = self.start_step
@@ -98,6 +105,8 @@ class Pump:
         """One turn: until nothing is queued, too much is uncommitted, or the time is up."""
         scheduler = self._scheduler
         self.handle = None
+        if self.rouse is not None and self.queue:
+            self.rouse()
         self._store.begin_batch()
         try:
             self._take_turns()
@@ -108,6 +117,7 @@ class Pump:
                 raise
             scheduler.fail_for(error)
         finally:
+            self.current = None
             scheduler.stage.leave()
             self._store.end_batch()
         if scheduler.draining:
@@ -132,6 +142,7 @@ class Pump:
 
     def _advance(self, instance: Instance) -> None:
         scheduler = self._scheduler
+        self.current = instance
         if instance.phase == LOADING and not scheduler.residents.replay_slice(instance):
             return
         if not instance.backlog:
@@ -211,6 +222,8 @@ class Pump:
                 return  # answered: whoever wanted it started too had been overtaken
         running = RunningStep(instance.id, index, operation)
         self._running.add(running)
+        if self.rouse is not None:
+            self.rouse()
         scheduler.runner.start(running)
 
     def step_succeeded(self, running: RunningStep, payload: bytes) -> None:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from perdure._journal import remedy_for
 from perdure._store._lock import LOCK_NAME
 from perdure._store._preflight import NotLmdb, Preflight, inspect
 from perdure._store._schema import SCHEMA_VERSION, MetaKey
@@ -36,8 +37,7 @@ def prepare(directory: Path) -> None:
         raise StoreError(f"{directory} is a file, or lies in one; name a directory") from None
     except OSError as error:
         raise StoreError(
-            f"cannot open {directory}: {error.strerror}; give this user the rights to it, or "
-            "choose another data directory"
+            f"cannot open {directory}: {error.strerror}{remedy_for(error.errno or 0)}"
         ) from error
     for folder in made:
         sync_directory(folder.parent)
@@ -91,7 +91,9 @@ def recognise(directory: Path) -> Preflight:
             raise _foreign(directory)
         found = examine(directory)
     except OSError as error:
-        raise StoreError(f"cannot read {directory}: {error.strerror}") from error
+        raise StoreError(
+            f"cannot read {directory}: {error.strerror}{remedy_for(error.errno or 0)}"
+        ) from error
     if found is None:
         raise StoreError(
             f"{directory} is no data directory of perdure: it has no {DATA_NAME} that perdure has "

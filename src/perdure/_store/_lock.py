@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from perdure._journal import remedy_for
 from perdure.errors import DataDirectoryInUse, StoreError
 
 LOCK_NAME = "perdure.lock"
@@ -40,21 +41,22 @@ class DirectoryLock:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreError(
-                f"cannot write to {directory}: {error.strerror}; give this user the right to "
-                "write there, or choose another data directory"
+                f"cannot write to {directory}: {error.strerror}{remedy_for(error.errno or 0)}"
             ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _refuse_readers(directory)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         except BlockingIOError:
             in_use = _in_use(directory, descriptor)
             os.close(descriptor)
             raise in_use from None
         except OSError as error:
             os.close(descriptor)
-            raise StoreError(f"cannot lock {path}: {error.strerror}") from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            raise StoreError(
+                f"cannot lock {path}: {error.strerror}{remedy_for(error.errno or 0)}"
+            ) from error
         self._descriptor = descriptor
         _held.add(descriptor)
 
@@ -156,7 +158,8 @@ def _release(descriptor: int) -> None:
         _held.discard(descriptor)
         # Closing alone would leave the lock with a child forked just now, which has this
         # descriptor too until it has run _release_in_child.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from perdure._journal import crc32c
+from perdure._journal import crc32c, remedy_for
 from perdure._store._schema import MAGIC, MetaKey
 from perdure.errors import StoreCorrupt, StoreError
 
@@ -64,13 +64,20 @@ def inspect(path: Path) -> Preflight:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+        raise StoreError(
+            f"cannot read {path}: {error.strerror}{remedy_for(error.errno or 0)}"
+        ) from error
     try:
         file_bytes = os.fstat(descriptor).st_size
         if file_bytes == 0:  # killed while LMDB was making the file
             return Preflight(0, 0, {})
         walk = _Walk(path, descriptor, file_bytes)
         rows = walk.meta_rows()
+        walk.check_end()
+    except OSError as error:
+        raise StoreError(
+            f"cannot read {path}: {error.strerror}{remedy_for(error.errno or 0)}"
+        ) from error
     finally:
         os.close(descriptor)
     recorded = int.from_bytes(rows.get(MetaKey.FILE_SIZE, b""), "little")
@@ -89,13 +96,20 @@ class _Walk:
         self.file_bytes = file_bytes
         self.page_bytes = 0
         self.map_bytes = 0
+        self._free, self._main, self._last_page = self._newest()
 
     def corrupt(self, why: str) -> StoreCorrupt:
         return StoreCorrupt(f"{self.path} is damaged: {why}; restore it from a backup")
 
+    def _cut_short(self, number: int) -> StoreCorrupt:
+        end = (number + 1) * self.page_bytes
+        return StoreCorrupt(
+            f"{self.path} has {self.file_bytes} bytes, but page {number}, which is in use, ends at "
+            f"{end}: it was cut short; restore it from a backup"
+        )
+
     def meta_rows(self) -> dict[bytes, bytes]:
-        main = self._newest_main_database()
-        record = dict(self._leaves(main, sub_databases=True)).get(b"meta")
+        record = dict(self._leaves(self._main, sub_databases=True)).get(b"meta")
         if record is None:
             return {}
         if len(record) != _DB.size:
@@ -112,28 +126,44 @@ class _Walk:
             rows[key] = value[:-4]
         return rows
 
-    def _newest_main_database(self) -> bytes:
+    def check_end(self) -> None:
+        """See that all pages in use are in the file, even where its recorded size is not the last.
+
+        Pages that one transaction took and gave back may never have been written.
+        """
+        missing = range(self.file_bytes // self.page_bytes, self._last_page + 1)
+        if not missing:
+            return
+        free: set[int] = set()
+        for _, numbers in self._leaves(self._free, sub_databases=False):
+            free.update(number for (number,) in struct.iter_unpack("=Q", numbers[8:]))
+        for number in missing:
+            if number not in free:
+                raise self._cut_short(number)
+
+    def _newest(self) -> tuple[bytes, bytes, int]:
+        """Of the newer of the two headers: the free pages, the databases, the last page."""
         first = os.pread(self.descriptor, _META.size, 0)
         if len(first) < _META.size:
             raise NotLmdb
-        magic, version, _, self.map_bytes, free, main, _, txn = _META.unpack(first)
+        magic, version, _, self.map_bytes, free, main, last_page, txn = _META.unpack(first)
         self.page_bytes = _DB.unpack(free)[0]
         if magic != _LMDB_MAGIC or version & 0xFFFF != 1 or self.page_bytes not in _PAGE_SIZES:
             raise NotLmdb
         second = os.pread(self.descriptor, _META.size, self.page_bytes)
         if len(second) == _META.size:
-            magic, _, _, map_bytes, _, other_main, _, other_txn = _META.unpack(second)
+            magic, _, _, map_bytes, other_free, other_main, other_last, other_txn = _META.unpack(
+                second
+            )
             if magic == _LMDB_MAGIC and other_txn > txn:
-                main, self.map_bytes = other_main, map_bytes
-        return bytes(main)
+                free, main, last_page = other_free, other_main, other_last
+                self.map_bytes = map_bytes
+        return free, main, last_page
 
     def _page(self, number: int) -> bytes:
         start = number * self.page_bytes
         if start + self.page_bytes > self.file_bytes:
-            raise StoreCorrupt(
-                f"{self.path} has {self.file_bytes} bytes, but page {number}, which is in use, "
-                f"ends at {start + self.page_bytes}: it was cut short; restore it from a backup"
-            )
+            raise self._cut_short(number)
         page = os.pread(self.descriptor, self.page_bytes, start)
         if len(page) < self.page_bytes or _PAGE.unpack_from(page)[0] != number:
             raise self.corrupt(f"page {number} is not where it belongs")
@@ -164,9 +194,23 @@ class _Walk:
                     continue
                 start = offset + _NODE.size + key_bytes
                 size = low | high << 16
-                if node_flags & _BIG_DATA or bool(node_flags & _SUB_DATABASE) != sub_databases:
+                if bool(node_flags & _SUB_DATABASE) != sub_databases:
+                    continue
+                key = page[offset + _NODE.size : start]
+                if node_flags & _BIG_DATA:
+                    rows.append((key, self._big_value(page[start : start + 8], size)))
                     continue
                 if start + size > len(page):
                     raise self.corrupt(f"page {number} has a row outside of it")
-                rows.append((page[offset + _NODE.size : start], page[start : start + size]))
+                rows.append((key, page[start : start + size]))
         return rows
+
+    def _big_value(self, place: bytes, size: int) -> bytes:
+        """A value that has pages of its own, from the one whose number stands at *place* on."""
+        first = int.from_bytes(place, sys.byteorder)
+        last = first + (_HEADER_BYTES + size - 1) // self.page_bytes
+        if len(place) < 8 or last > self._last_page:
+            raise self.corrupt(f"a value of {size} bytes has no place in it")
+        if (last + 1) * self.page_bytes > self.file_bytes:
+            raise self._cut_short(last)
+        return os.pread(self.descriptor, size, first * self.page_bytes + _HEADER_BYTES)

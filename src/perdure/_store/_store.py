@@ -18,13 +18,13 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import Any, Literal, TypeAlias
 
-from perdure._journal import Environment
+from perdure._journal import Environment, remedy_for
 from perdure._store import _directory
 from perdure._store._committed import StoreReads, next_prefix
 from perdure._store._lock import DirectoryLock, ReaderLock
 from perdure._store._overlay import Overlay, merge
 from perdure._store._schema import DATABASES, MAGIC, SCHEMA_VERSION, Db, MetaKey
-from perdure.errors import StoreBroken
+from perdure.errors import StoreBroken, StoreError
 
 Durability: TypeAlias = Literal["fsync", "os", "memory"]
 _DURABILITIES: dict[str, int] = {"fsync": 0, "os": 1, "memory": 2}
@@ -88,8 +88,16 @@ class Store(StoreReads):
 
     def _open_directory(self, map_size: int) -> None:
         directory = self.path = Path(self.path).absolute()
-        _directory.prepare(directory)
-        self._lock = DirectoryLock(directory)
+        try:
+            _directory.prepare(directory)
+            self._lock = DirectoryLock(directory)
+            self._take_directory(directory, map_size)
+        except OSError as error:
+            raise StoreError(
+                f"cannot open {directory}: {error.strerror}{remedy_for(error.errno or 0)}"
+            ) from error
+
+    def _take_directory(self, directory: Path, map_size: int) -> None:
         try:
             found = _directory.examine(directory)
             rows = {} if found is None else found.rows
@@ -105,6 +113,7 @@ class Store(StoreReads):
                 self._environment.close(flush=False)
                 raise
         except BaseException:
+            assert self._lock is not None
             self._lock.release()
             raise
 

@@ -92,6 +92,7 @@ class Harness(Engine):
             default_retry=retry or DEFAULT_RETRY,
             clock=self._held,
             guard=guard,
+            stall_warning=None,
         )
         self._problems = Problems()
         self._fail_fast = retry is None

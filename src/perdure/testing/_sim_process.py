@@ -49,7 +49,12 @@ class SimEngine(Engine):
         max_resident: int,
     ) -> None:
         super().__init__(
-            "simulated", services, clock=clock, default_retry=retry, max_resident=max_resident
+            "simulated",
+            services,
+            clock=clock,
+            default_retry=retry,
+            max_resident=max_resident,
+            stall_warning=None,
         )
         self.host = self._host = host
 
