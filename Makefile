@@ -16,7 +16,7 @@ NATIVE := setup.py $(wildcard ext/perdure/*) $(TYPES) $(TYPES:.pxd=.py)
 PYTHONS := 3.12 3.13 3.14
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long test-debug test-pythons test-all lint bench soak docs wheel clean
+.PHONY: help setup demo test test-long test-debug test-pythons test-all lint asan bench soak docs wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ lint: $(BUILT) ## style, types, stubs
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/stubtest --mypy-config-file pyproject.toml perdure._journal
+
+asan: $(BUILT) ## the tests of ext/ under its sanitizers
+	VENV=$(VENV) .ci/asan $(ARGS)
 
 bench: $(BUILT) ## measure; ARGS="P1 P2 --json" for some
 	$(BIN)/python -m benchmarks $(ARGS)

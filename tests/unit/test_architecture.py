@@ -83,7 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_reading": VERBS | {"_sql"},
     "_inspecting": VERBS | {"_reading"},
     "_backing_up": {"_binding", "_opened", "_store"},
-    "_doctor": {"_core", "_ids", "_runtime", "_store"},
+    "_doctor": {"_core", "_ids", "_runtime", "_store", "serde"},
     "_restoring": {"_doctor", "_store"},
     "_viewing": VERBS | {"_backing_up", "_reading", "_store"},
     "engine": VALUES
