@@ -42,6 +42,9 @@ _REPORT = (
     "the invocation can be killed, or a backup restored"
 )
 
+_GAP_MAX = 100
+"""Missing call sites that are told of where one number is far from the one before."""
+
 _ORDER = (
     # What keys of workflows there are must be known before their state is looked at.
     *(Db.META, Db.SITES, Db.INVOCATIONS, Db.OUTPUTS, Db.READY, Db.PAUSED, Db.PENDING),
@@ -75,6 +78,7 @@ class Contents:
         self._workflows: set[str] = set()
         self._sites: set[int] = set()
         self._missing_sites: set[int] = set()
+        self._last_site = 0
         self._meta: dict[bytes, bytes] = {}
         self._last = b""  # the id or the group that the row before belonged to
         self._place_in_line = 0
@@ -194,7 +198,9 @@ class Contents:
 
     def _site(self, key: bytes, _: bytes) -> None:
         number = int.from_bytes(key, "big")
-        self._missing_sites.update(range(len(self._sites) + len(self._missing_sites) + 1, number))
+        expected = max(self._last_site + 1, number - _GAP_MAX)  # a stray number has a long gap
+        self._missing_sites.update(range(expected, number))
+        self._last_site = number
         self._sites.add(number)
 
     def _tell_of_sites(self) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from perdure._doctor._rows import id_of, split_text
-from perdure._doctor._sayings import check_payload
+from perdure._doctor._sayings import check_payload, require_end
 from perdure._runtime._layout import (
     ID_BYTES,
     Backoff,
@@ -57,6 +57,7 @@ def _site(key: bytes, value: bytes) -> None:
 def _record(key: bytes, value: bytes) -> None:
     _require(len(key) == ID_BYTES, "its key is no id")
     record = Record.unpack(value, key)
+    require_end(value)
     if record.argument is not None:
         check_payload(record.argument, failed=False)
 
@@ -84,12 +85,14 @@ def _timer(key: bytes, value: bytes) -> None:
     timer = TimerKey.unpack(key)
     if value:
         due_ms = Backoff.unpack(value, key=key).due_ms
+        require_end(value)
         _require(due_ms == timer.due_ms, "its key has another time than its value")
 
 
 def _paused(key: bytes, value: bytes) -> None:
     _require(len(key) == ID_BYTES, "its key is no id")
     Backoff.unpack(value, "paused", key)
+    require_end(value)
 
 
 def _inbox(key: bytes, value: bytes) -> None:

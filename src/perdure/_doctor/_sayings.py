@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Set
 
+import cbor2
+
 from perdure._core._entries import FIRST_COMMAND, Entry, Flag, Kind, digest
 from perdure._core._outgoing import child_id
 from perdure._ids import parse_id
@@ -163,6 +165,16 @@ def check_payload(payload: bytes, failed: bool) -> None:
         decode_failure(payload)
     else:
         plain_value(payload, "the row")
+    require_end(payload)
+
+
+def require_end(payload: bytes) -> None:
+    """What is left when the last byte is taken away from one item is never an item."""
+    try:
+        cbor2.loads(payload[:-1])
+    except Exception:  # what it raises for half an item differs between releases
+        return
+    raise ValueError("there are bytes after its end")
 
 
 def _is_payload(entry: Entry, payload: bytes | None) -> bool:
