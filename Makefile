@@ -17,7 +17,7 @@ PYTHONS := 3.12 3.13 3.14
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-long test-debug test-pythons test-all torture lint bench soak docs
-.PHONY: wheel clean
+.PHONY: asan wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ lint: $(BUILT) ## style, types, stubs
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/stubtest --mypy-config-file pyproject.toml perdure._journal
+
+asan: $(BUILT) ## the tests of ext/ under its sanitizers
+	VENV=$(VENV) .ci/asan $(ARGS)
 
 bench: $(BUILT) ## measure; ARGS="P1 P2 --json" for some
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -189,6 +189,7 @@ cdef class Environment(Queries):
         cdef Core* core = self._writing()
         cdef Buffer* unit = &core.open_unit
         cdef size_t mark, start, size
+        cdef uint32_t value_length
         self._check_row(db, key, 0)
         items = PySequence_Fast(entries, "entries is a sequence of tuples")
         self._writing()                  # making a list of them ran the caller's code
@@ -201,7 +202,10 @@ cdef class Environment(Queries):
             size = unit.length - start
             if size > VALUE_BYTES_MAX:
                 raise ValueError(f"a value has at most {VALUE_BYTES_MAX} bytes, not {size}")
-            (<OpHeader*>(unit.data + mark)).value_length = <uint32_t>size
+            value_length = <uint32_t>size
+            # The header's first field, copied: the address may be odd, where a store through a
+            # pointer to OpHeader is undefined.
+            memcpy(unit.data + mark, &value_length, sizeof(uint32_t))
         except BaseException:
             unit.length = mark
             core.open_ops -= 1

@@ -138,6 +138,8 @@ cdef class Queries:
             entries = decode_chunk(data, size, make)
         except StoreCorrupt as error:
             raise StoreCorrupt(f"{self._where(db, key)}: {error}") from error
+        if not entries:                  # a reader goes on behind its last one: it would never end
+            raise StoreCorrupt(f"{self._where(db, key)}: a chunk without entries")
         return (
             (<uint32_t>index[0] << 24) | (<uint32_t>index[1] << 16)
             | (<uint32_t>index[2] << 8) | index[3],

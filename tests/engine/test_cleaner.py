@@ -169,7 +169,7 @@ def test_nothing_is_removed_while_the_store_is_congested(
             store = scheduler_of(engine).store
             monkeypatch.setattr(_store, "UNCOMMITTED_BYTES_MAX", 1)
             with StalledDisk(resident_place.path):
-                store.put(Db.SITES, b"", b"\xff\xff\xff\xff", b"does not commit")
+                store.put(Db.SITES, b"", b"\0\0\0\x01", b"f.py:1 in f")
                 before = store.seal()
                 clock.advance(DAY)
                 await settle()

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_support import ManualClock, Place, quiet_log, run, until_idle, until_status
-from introspection_support import Counter, Echo, Gate
+from engine_support import Place, run
+from filled_support import fill
+from introspection_support import Echo
 from invariants import violations
 
-from perdure import Context, RetryPolicy, Service, Status, handler
 from perdure._core._entries import LOGIC_VERSION, Entry, Kind
 from perdure._doctor import DoctorReport, Severity, check_directory
 from perdure._doctor import _outside as outside
@@ -24,58 +24,11 @@ from perdure._journal import encode_entries
 from perdure._store import Db, Store
 from perdure._store import _directory as directory
 
-SLOW = RetryPolicy(initial=60, max_attempts=5)
-
-
-class Waits(Service):
-    """Waits for one thing of each kind, all at once."""
-
-    @handler
-    async def wait(self, ctx: Context) -> None:
-        awaited = (
-            ctx.after(1000),
-            ctx.awakeable(int),
-            ctx.signal("go", int),
-            ctx.call(Gate.run, 1, key=ctx.invocation_id),
-        )
-        await ctx.wait_first(*awaited)
-
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A closed data directory that has a row in every database."""
-    quiet_log()
-    path = tmp_path_factory.mktemp("doctor") / "data"
-    counter = Counter()
-
-    async def main() -> None:
-        engine = Place(path, 10_000).engine(
-            *(Waits(), Gate(), Echo(), counter),
-            clock=ManualClock(),
-            default_retry=SLOW,
-            drain_timeout=0.01,
-        )
-        async with engine:
-            await engine.send(Waits.wait)
-            paused = await engine.send(Gate.run, 1, key="paused")
-            await until_idle(engine)
-            await engine.pause(paused.id)
-            await engine.call(Gate.go, 1, key="paused")  # pending
-            await engine.resolve("Gate.go", 1, key="early")
-            await engine.send(Echo.say, 1, delay=1000)
-            failing = await engine.send(Echo.fail)
-            await until_status(engine, failing, Status.BACKING_OFF)
-            waits = await engine.send(Waits.wait)
-            await engine.signal(waits.id, "other", 1)
-            await engine.call(Counter.add, 1, key="k")
-            said = await engine.send(Echo.say, 1)
-            await said.result()
-            await engine.send(Counter.hold, key="k")
-            await counter.holding.wait()
-            await engine.send(Counter.add, 1, key="k")
-
-    run(main())
-    return path
+    return fill(tmp_path_factory.mktemp("doctor") / "data")
 
 
 @pytest.fixture
@@ -159,11 +112,11 @@ def test_a_flipped_bit_in_a_value_is_found_by_a_deep_check_with_database_and_key
 def test_a_damaged_row_does_not_hide_the_next_one(path: Path) -> None:
     store = Store(path, durability="os")
     for number in range(3):
-        store.put(Db.SITES, b"", (1000 + number).to_bytes(4, "big"), b"site number %d" % number)
+        store.put(Db.SITES, b"", (1000 + number).to_bytes(4, "big"), b"site.py:%d in site" % number)
     store.seal()
     store.close()
-    flip(path, b"site number 0")
-    flip(path, b"site number 2")
+    flip(path, b"site.py:0 in site")
+    flip(path, b"site.py:2 in site")
     errors = errors_of(check_directory(path, deep=True))
     assert len(errors) == 2
 
@@ -210,7 +163,7 @@ def test_a_shortened_file_is_found_without_reading_the_rows(path: Path) -> None:
         (Db.INBOX, lambda key, value: True, "is in several places|has not begun, but is not ready"),
         (Db.EXPIRY, lambda key, value: key[24] == 1, "but 0 rows say when it goes"),
         (Db.EXPIRY, lambda key, value: key[24] == 2, "has promises, and no row by which they go"),
-        (Db.TARGETS, lambda key, value: True, "has state or promises, but no run"),
+        (Db.TARGETS, lambda key, value: b"Gate" in value, "has state or promises, but no run"),
         (Db.JOURNAL, lambda key, value: key[16:] == bytes(4), "which waits for none|has completed"),
     ],
     ids=lambda value: value.name if isinstance(value, Db) else "",

@@ -207,7 +207,7 @@ def test_a_description_waits_for_the_commit_of_what_it_shows(
 
     async def describe(scheduler: Scheduler, **asked: Any) -> Any:
         disk.__enter__()
-        scheduler.store.put(Db.STATE, b"group", b"name", b"seen")
+        scheduler.store.put(Db.STATE, b"\0\x01S\0\x01k", b"name", b"\x01")
         scheduler.store.seal()
         return "described"
 

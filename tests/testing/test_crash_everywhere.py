@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_a_workflow_ends_the_same_wherever_it_crashes() -> None:
 
 @pytest.mark.parametrize("mode", ["always_replay", "perturb"])
 def test_it_does_so_when_each_await_is_replayed_or_memory_moves(mode: str) -> None:
-    modes = {mode: True}
+    modes: Any = {mode: True}
     crash_everywhere(Order, 3, world=Effects, services=[Counter()], script=pay, **modes)
 
 

@@ -84,7 +84,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_reading": VERBS | {"_history", "_sql"},
     "_inspecting": VERBS | {"_reading"},
     "_backing_up": {"_binding", "_opened", "_store"},
-    "_doctor": {"_core", "_ids", "_runtime", "_store"},
+    "_doctor": {"_core", "_ids", "_runtime", "_store", "serde"},
     "_restoring": {"_doctor", "_store"},
     "_viewing": VERBS | {"_backing_up", "_reading", "_store"},
     "engine": VALUES
@@ -102,8 +102,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {"__init__", "_absent", "_doctor", "_loading", "_restoring", "_viewing", "client"}
     | {"_ids", "engine", "http", "service", "testing"},
     "__main__": {"cli"},
-    "testing": VERBS
-    | {"_core", "_doctor", "_history", "_journal", "_loading", "_store", "engine"},
+    "testing": VERBS | {"_core", "_doctor", "_history", "_journal", "_loading", "_store", "engine"},
     "__init__": VALUES
     | DECLARING
     | {"_declarations", "_handles", "_runtime", "_sql", "client", "engine", "saga"},

@@ -13,13 +13,17 @@ from collections.abc import Iterator
 from perdure._core._entries import Entry, Kind
 from perdure._doctor._rows import Rows
 from perdure._ids import parse_id
-from perdure._runtime._layout import Goes
+from perdure._runtime._layout import Goes, Output, key_group
 
 
 def broken_rules(rows: Rows) -> Iterator[str]:
     """What is wrong with the rows of an invocation."""
     for index in rows.gaps:
         yield f"has no entry {index} in its journal, but later ones"
+    for twice in rows.elsewhere.twice:
+        yield f"has two rows for {twice}"
+    if rows.elsewhere.line not in (b"", key_group(rows.record.service, rows.record.key)):
+        yield "stands in the line of another key"
     if rows.output is not None:
         yield from _of_completed(rows)
         return
@@ -29,6 +33,9 @@ def broken_rules(rows: Rows) -> Iterator[str]:
     yield from _of_what_is_awaited(rows)
     yield from _of_rows_without_entry(rows)
     yield from _of_pending(rows)
+    for name in rows.signals:
+        if f"signal {name!r}" in rows.elsewhere.waiters.values():
+            yield f"waits for the signal {name!r}, which is there"
 
 
 def _places(rows: Rows) -> list[str]:
@@ -92,7 +99,9 @@ def _of_what_is_awaited(rows: Rows) -> Iterator[str]:
 def _of_rows_without_entry(rows: Rows) -> Iterator[str]:
     waited_for = rows.outstanding.keys() - _answered(rows)
     elsewhere = rows.elsewhere
-    for index in elsewhere.timers:
+    for index, due_ms in elsewhere.timers.items():
+        if not index and (due_ms != rows.record.due_ms or rows.length):
+            yield f"has a row by which it begins at {due_ms}, which it does not"
         if index and index not in waited_for:
             yield f"has a timer row of entry {index}, which waits for none"
     for index in elsewhere.waiters:
@@ -146,5 +155,27 @@ def _of_completed(rows: Rows) -> Iterator[str]:
     for what, is_there in left.items():
         if is_there:
             yield f"has completed, but has {what}"
-    if rows.expiries.count(Goes.ALL) != 1:
-        yield f"has completed, but {rows.expiries.count(Goes.ALL)} rows say when it goes"
+    assert rows.output is not None
+    yield from _of_what_goes(rows, rows.output)
+
+
+def _of_what_goes(rows: Rows, output: Output) -> Iterator[str]:
+    """What goes later than it should proves nothing: what can not be removed is put off."""
+    record = rows.record
+    all_ms = max(record.output_ms, record.journal_ms)
+    goes: dict[int, list[int]] = {Goes.ALL: [], Goes.JOURNAL: []}
+    for expiry in rows.expiries:
+        goes[expiry.what].append(expiry.due_ms)
+    if len(goes[Goes.ALL]) != 1 or len(goes[Goes.JOURNAL]) > 1:
+        yield f"has completed, but {len(goes[Goes.ALL])} rows say when it goes"
+        return
+    if goes[Goes.ALL] == [0]:
+        return  # a purge by hand has begun, and is gone on with
+    early = goes[Goes.ALL][0] < output.completed_ms + all_ms
+    if early or any(due < output.completed_ms + record.journal_ms for due in goes[Goes.JOURNAL]):
+        yield "goes before its time"
+    stays = record.journal_ms == all_ms or bool(goes[Goes.JOURNAL])
+    if rows.length and not stays:
+        yield "has a journal that is to go first, and no row by which it goes"
+    if not rows.length and stays and record.journal_ms and not output.failed:
+        yield "has completed, but has not the journal that is to stay"

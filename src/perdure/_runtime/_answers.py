@@ -25,7 +25,7 @@ class Answers:
     def record(self, invocation_id: bytes) -> Record | None:
         """What was asked; None if the store has no such invocation."""
         value = self._store.get(Db.INVOCATIONS, invocation_id, b"")
-        return None if value is None else Record.unpack(value)
+        return None if value is None else Record.unpack(value, invocation_id)
 
     def output(self, invocation_id: bytes, *, resident: bool) -> Output | None:
         """How an invocation ended; None while it has not.
@@ -35,7 +35,7 @@ class Answers:
         """
         value = self._store.get(Db.OUTPUTS, invocation_id, b"")
         if value is not None:
-            return Output.unpack(value)
+            return Output.unpack(value, invocation_id)
         if resident or self.record(invocation_id) is not None:
             return None
         raise NotFound(

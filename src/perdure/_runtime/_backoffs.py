@@ -35,7 +35,7 @@ class Backoffs:
             return None
         timer = TimerKey(int.from_bytes(due, "big"), invocation_id, index)
         value = self._store.get(Db.TIMERS, b"", timer.pack())
-        return None if value is None else Backoff.unpack(value)
+        return None if value is None else Backoff.unpack(value, key=timer.pack())
 
     def holds_attempt(self, invocation_id: bytes) -> bool:
         """Whether the attempt itself backs off."""

@@ -123,7 +123,7 @@ async def check_unfinished(scheduler: Scheduler) -> CheckReport:
         await check.give_way()
         if not check.is_unfinished(invocation_id):
             continue
-        found = await check.judge(invocation_id, Record.unpack(value))
+        found = await check.judge(invocation_id, Record.unpack(value, invocation_id))
         # It may have completed in between, and its journal may be gone.
         if check.is_unfinished(invocation_id):
             report._add(found)

@@ -66,7 +66,7 @@ class DueTimers:
             entry = Entry(Kind.TIMER_FIRED, timer.operation)
             scheduler.pump.deliver(timer.invocation_id, Delivery(entry, timer=timer))
         elif timer.operation == 0:
-            scheduler.residents.load(timer.invocation_id, Backoff.unpack(value))
+            scheduler.residents.load(timer.invocation_id, Backoff.unpack(value, key=timer.pack()))
         else:
             self._retry_step(timer.invocation_id, timer.operation)
 

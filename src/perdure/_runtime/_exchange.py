@@ -114,7 +114,7 @@ class Exchange:
         target = parse_id(entry.name)
         value = self._store.get(Db.OUTPUTS, target, b"")
         if value is not None:
-            self._answer(instance.id, index, Output.unpack(value), result)
+            self._answer(instance.id, index, Output.unpack(value, target), result)
         elif self._store.get(Db.INVOCATIONS, target, b"") is not None:
             group = output_waiters(target)
             self._store.put(Db.WAITERS, group, waiter(instance.id, index), b"")
@@ -161,7 +161,7 @@ class Exchange:
         if value is None or store.get(Db.OUTPUTS, invocation_id, b"") is not None:
             return False
         ledger = self._ledger
-        record = Record.unpack(value)
+        record = Record.unpack(value, invocation_id)
         if record.due_ms:
             ledger.forget_timer(TimerKey(record.due_ms, invocation_id, 0))
         group = key_group(record.service, record.key)

@@ -36,12 +36,13 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import itertools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cbor2
 
-from perdure._core._entries import Entry
+from perdure._core._entries import FIRST_COMMAND, Entry
 from perdure._journal import decode_entries, encode_entries
 from perdure.errors import StoreCorrupt
 
@@ -49,6 +50,11 @@ ID_BYTES = 16
 
 CANCELLED_FIRST = 0
 """Arrival of a cancel in ``pending``: before all else, which may be what fails."""
+
+
+def stranger(db: str, key: bytes, why: object) -> StoreCorrupt:
+    """The error of a row whose checksum is right, and which perdure never writes."""
+    return StoreCorrupt(f"database {db}, key {key.hex()}: the row is none of perdure's: {why}")
 
 
 def pack(text: str) -> bytes:
@@ -64,7 +70,16 @@ def key_group(service: str, key: str) -> bytes:
 def unpack_group(group: bytes) -> tuple[str, str]:
     """The service and the key that :func:`key_group` was given."""
     end = 2 + int.from_bytes(group[:2], "big")
-    return group[2:end].decode(), group[end + 2 :].decode()
+    if end + 2 + int.from_bytes(group[end : end + 2], "big") != len(group):
+        raise StoreCorrupt(f"{group.hex()} is no service and key")
+    return _text(group[2:end]), _text(group[end + 2 :])
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise StoreCorrupt(f"{raw.hex()} is no text: {error}") from error
 
 
 def split_group(key: bytes) -> tuple[bytes, bytes]:
@@ -99,6 +114,8 @@ def waiter(invocation_id: bytes, index: int) -> bytes:
 
 
 def unpack_waiter(suffix: bytes) -> tuple[bytes, int]:
+    if len(suffix) != ID_BYTES + 4:
+        raise StoreCorrupt(f"{suffix.hex()} is no id and index")
     return suffix[:ID_BYTES], int.from_bytes(suffix[ID_BYTES:], "big")
 
 
@@ -122,6 +139,8 @@ class TimerKey(NamedTuple):
 
     @classmethod
     def unpack(cls, suffix: bytes) -> TimerKey:
+        if len(suffix) != 8 + ID_BYTES + 4:
+            raise stranger("timers", suffix, f"its key has {len(suffix)} bytes")
         return cls(
             int.from_bytes(suffix[:8], "big"), suffix[8:24], int.from_bytes(suffix[24:], "big")
         )
@@ -133,6 +152,9 @@ class Goes(enum.IntEnum):
     JOURNAL = 0
     ALL = 1
     PROMISES = 2
+
+
+_GOES = frozenset(map(int, Goes))
 
 
 class Expiry(NamedTuple):
@@ -156,6 +178,8 @@ class Expiry(NamedTuple):
 
     @classmethod
     def unpack(cls, key: bytes) -> Expiry:
+        if len(key) != 8 + ID_BYTES + 1 or key[-1] not in _GOES:
+            raise stranger("expiry", key, "it does not say what goes")
         return cls(int.from_bytes(key[:8], "big"), key[8:24], key[24])
 
 
@@ -188,8 +212,42 @@ class Record(NamedTuple):
         return cbor2.dumps(list(self))
 
     @classmethod
-    def unpack(cls, value: bytes) -> Record:
-        return cls(*cbor2.loads(value))
+    def unpack(cls, value: bytes, key: bytes = b"") -> Record:
+        """The record of the row *key*; raises :class:`StoreCorrupt` if it is none."""
+        fields = _loaded("invocations", key, value)
+        if tuple(map(type, fields)) not in _RECORDS:
+            raise stranger("invocations", key, "it is no record")
+        record = cls(*fields)
+        headers = record.headers
+        numbers = record.version, record.created_ms, record.output_ms, record.journal_ms
+        if (
+            min(*numbers, record.due_ms) < 0
+            or not {len(record.caller), len(record.origin)} <= _WAITER_LENGTHS
+            or any(type(each) is not str for each in itertools.chain(headers, headers.values()))
+        ):
+            raise stranger("invocations", key, "it is no record")
+        return record
+
+
+_FIELDS: tuple[tuple[type, ...], ...] = (
+    *((str,), (str,), (str,), (int,), (int,), (bytes, type(None)), (dict,), (int,), (int,)),
+    *((bytes,), (str, type(None)), (int,), (bytes,)),
+)
+# The last four have come one after the other.
+_RECORDS = frozenset(
+    types for length in range(9, 14) for types in itertools.product(*_FIELDS[:length])
+)
+_WAITER_LENGTHS = frozenset({0, ID_BYTES + 4})
+
+
+def _loaded(db: str, key: bytes, value: bytes) -> list[Any]:  # Any: what CBOR can hold
+    try:
+        fields = cbor2.loads(value)
+    except Exception as error:  # cbor2 raises what a tag's own decoder raised
+        raise stranger(db, key, error) from error
+    if type(fields) is not list:
+        raise stranger(db, key, "it is no array")
+    return fields
 
 
 class Output(NamedTuple):
@@ -203,7 +261,9 @@ class Output(NamedTuple):
         return bytes([self.failed]) + u64(self.completed_ms) + self.payload
 
     @classmethod
-    def unpack(cls, value: bytes) -> Output:
+    def unpack(cls, value: bytes, key: bytes = b"") -> Output:
+        if len(value) < 9 or value[0] > 1:
+            raise stranger("outputs", key, "it is no outcome")
         return cls(value[9:], bool(value[0]), int.from_bytes(value[1:9], "big"))
 
 
@@ -227,8 +287,11 @@ class Backoff:
         return cbor2.dumps([self.attempts, self.since_ms, self.due_ms, self.failure])
 
     @classmethod
-    def unpack(cls, value: bytes) -> Backoff:
-        return cls(*cbor2.loads(value))
+    def unpack(cls, value: bytes, db: str = "timers", key: bytes = b"") -> Backoff:
+        fields = _loaded(db, key, value)
+        if tuple(map(type, fields)) != (int, int, int, str) or min(fields[:3]) < 0:
+            raise stranger(db, key, "it is no back-off")
+        return cls(*fields)
 
 
 def pack_promise(payload: bytes, failed: bool) -> bytes:
@@ -236,6 +299,8 @@ def pack_promise(payload: bytes, failed: bool) -> bytes:
 
 
 def unpack_promise(value: bytes) -> tuple[bytes, bool]:
+    if not value or value[0] > 1:
+        raise StoreCorrupt("a promise's row is none of perdure's: it has no flag")
     return value[1:], bool(value[0])
 
 
@@ -245,6 +310,8 @@ def pack_entry(entry: Entry) -> bytes:
 
 def unpack_entry(value: bytes) -> Entry:
     entries: list[Entry] = decode_entries(value, Entry)
+    if len(entries) != 1 or entries[0].kind >= FIRST_COMMAND:
+        raise StoreCorrupt("a row of pending is none of perdure's: it is no notification")
     return entries[0]
 
 

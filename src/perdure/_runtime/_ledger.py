@@ -155,7 +155,7 @@ class Ledger:
         value = self._store.get(Db.INVOCATIONS, invocation_id, b"")
         if value is None:
             return False
-        record = Record.unpack(value)
+        record = Record.unpack(value, invocation_id)
         return self.inboxes.waits(key_group(record.service, record.key), invocation_id)
 
     def pending(self, invocation_id: bytes) -> list[Delivery]:

@@ -138,6 +138,7 @@ def _summary(
     scheduler: Scheduler, invocation_id: bytes, record: Record, status: Status
 ) -> InvocationSummary:
     value = scheduler.store.get(Db.OUTPUTS, invocation_id, b"")
+    output = None if value is None else Output.unpack(value, invocation_id)
     backoff = last_backoff(scheduler, invocation_id)
     return InvocationSummary(
         id=format_id(invocation_id),
@@ -147,7 +148,7 @@ def _summary(
         version=record.version,
         status=status,
         created_at=utc(created_at_ms(InvocationId(invocation_id))),
-        completed_at=None if value is None else utc(Output.unpack(value).completed_ms),
+        completed_at=None if output is None else utc(output.completed_ms),
         attempt=1 if backoff is None else backoff.attempts + 1,
         last_failure=None if backoff is None else backoff.failure,
     )

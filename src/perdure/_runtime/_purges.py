@@ -128,12 +128,14 @@ class Purges:
 
         All of the journal must have committed.
         """
+        # One more than are removed: the last of them goes with the row that says that they go.
         suffixes = self._store.suffixes(
-            Db.JOURNAL, invocation_id, after=after, limit=CHUNKS_PER_UNIT
+            Db.JOURNAL, invocation_id, after=after, limit=CHUNKS_PER_UNIT + 1
         )
-        for suffix in suffixes:
+        removed = suffixes[:CHUNKS_PER_UNIT]
+        for suffix in removed:
             self._store.delete(Db.JOURNAL, invocation_id, suffix)
-        return suffixes[-1] if len(suffixes) == CHUNKS_PER_UNIT else None
+        return removed[-1] if len(suffixes) > CHUNKS_PER_UNIT else None
 
     def purge(self, invocation_id: bytes, record: Record) -> list[bytes]:
         """Remove all but the journal of a completed invocation; the ids of who is notified."""

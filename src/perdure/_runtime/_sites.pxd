@@ -5,6 +5,7 @@ cdef class SiteTable:
     cdef object _store
     cdef dict _texts
     cdef dict _numbers
+    cdef object _last
     cdef dict _known
     cdef dict _codes
     cdef readonly list unsaved

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from types import CodeType, FrameType
 
-from perdure._runtime._layout import u32
+from perdure._runtime._layout import stranger, u32
 from perdure._store import Db, Store
 
 
@@ -22,10 +22,14 @@ class SiteTable:
         self._texts: dict[int, str] = {}
         self._numbers: dict[str, int] = {}
         for suffix, value in store.scan(Db.SITES, b""):
-            text = value.decode()
+            try:
+                text = value.decode()
+            except UnicodeDecodeError as error:
+                raise stranger("sites", suffix, error) from error
             number = int.from_bytes(suffix, "big")
             self._texts[number] = text
             self._numbers[text] = number
+        self._last = max(self._texts, default=0)
         # Keyed by id(code), which stays true because the code object is kept alive here.
         self._known: dict[tuple[int, int], int] = {}
         self._codes: dict[int, CodeType] = {}
@@ -41,7 +45,8 @@ class SiteTable:
         text = f"{code.co_filename}:{frame.f_lineno} in {code.co_qualname}"
         number = self._numbers.get(text)
         if number is None:
-            number = len(self._texts) + 1
+            # Not by their count: were a row lost, the number of another would be given out again.
+            number = self._last = self._last + 1
             self._texts[number] = text
             self._numbers[text] = number
             self.unsaved.append(number)

@@ -78,7 +78,7 @@ def last_backoff(scheduler: Scheduler, invocation_id: bytes) -> Backoff | None:
     """The failed attempts of the invocation, else of one of its steps; None where none failed."""
     paused = scheduler.store.get(Db.PAUSED, invocation_id, b"")
     if paused is not None:
-        return Backoff.unpack(paused)
+        return Backoff.unpack(paused, "paused", invocation_id)
     backoffs = scheduler.ledger.backoffs
     for index in (0, *backoffs.resting_steps(invocation_id)):
         backoff = backoffs.get(invocation_id, index)

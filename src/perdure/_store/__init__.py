@@ -6,16 +6,18 @@ from perdure._store._directory import DATA_NAME, is_ours, recognise, sync_direct
 from perdure._store._lock import ReaderLock, filling, read_owner
 from perdure._store._preflight import Preflight
 from perdure._store._read_only import ReadOnlyStore
-from perdure._store._schema import DATABASES, Db
+from perdure._store._schema import DATABASES, MAGIC, Db, MetaKey
 from perdure._store._store import Durability, Store
 
 __all__ = [
     "DATABASES",
     "DATA_NAME",
+    "MAGIC",
     "Backup",
     "CommittedSnapshot",
     "Db",
     "Durability",
+    "MetaKey",
     "Preflight",
     "ReadOnlyStore",
     "ReaderLock",

@@ -228,8 +228,8 @@ class CrashingTrial(Trial):
     Attributes:
       points: All that were passed.
       attempts: Each attempt of a step that has ended, for people.
-      began: Whether the invocation was durable when it died. Else it began anew, with another id and
-        other random numbers, and may well end otherwise.
+      began: Whether the invocation was durable when it died. Else it began anew, with another id
+        and other random numbers, and may well end otherwise.
     """
 
     def __init__(self, subject: Subject, plan: tuple[int, ...]) -> None:

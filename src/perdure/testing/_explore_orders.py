@@ -106,7 +106,7 @@ class OrderFound(AssertionError):
         self.order = tuple(order)
 
 
-class NoSuchOrder(ValueError):  # noqa: N818 - it names what is missing
+class NoSuchOrder(ValueError):
     """An order was asked for that the workflow does not have."""
 
 

@@ -134,6 +134,4 @@ class SimHost(Host):
     def step_runner(
         self, loop: asyncio.AbstractEventLoop, threads: int, succeeded: Success, failed: Failure
     ) -> StepRunner:
-        return SimStepRunner(
-            cast(SimLoop, loop), threads, succeeded, failed, lambda step: self.step_begins(step)
-        )
+        return SimStepRunner(cast(SimLoop, loop), threads, succeeded, failed, self.step_begins)

@@ -9,6 +9,7 @@ same seed gives the same run, in every process. An auditor watches what the engi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import hashlib
 import random
@@ -283,10 +284,8 @@ class Simulation:
     async def _close(self) -> None:
         """Close the engine in order, unless its process dies on the way."""
         self._opened().clear()
-        try:
+        with contextlib.suppress(ProcessDied, StoreError):
             await self._current().ask(lambda engine: engine.close(), lambda _: None)
-        except (ProcessDied, StoreError):
-            pass
 
     # -- what the auditor hears -------------------------------------------------------------
 

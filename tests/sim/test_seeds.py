@@ -80,7 +80,7 @@ def test_a_red_run_says_its_seed_and_its_events_and_is_repeated_by_the_seed() ->
 def test_the_line_that_a_red_test_prints_repeats_it(tmp_path: Path) -> None:
     test = tmp_path / "test_high_card.py"
     test.write_text(
-        "from test_replays import Echo, red_on_a_high_card\n"
+        "from test_seeds import Echo, red_on_a_high_card\n"
         "from perdure.testing import simulate\n\n"
         "def test_cards():\n"
         "    simulate(red_on_a_high_card, services=[Echo()])\n"
