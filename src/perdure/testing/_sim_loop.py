@@ -109,7 +109,10 @@ class SimLoop(asyncio.BaseEventLoop):
             owner.began(task)
         return task
 
-    def run_in_executor(self, executor: object, func: Any, *args: Any) -> Any:  # type: ignore[override] # the stubs of versions differ
+    # The stubs of Python's versions differ.
+    def run_in_executor(  # type: ignore[override]
+        self, executor: object, func: Any, *args: Any
+    ) -> Any:
         """Run *func* on this thread, in a moment that is drawn."""
         future = self.create_future()
 

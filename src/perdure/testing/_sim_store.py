@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic_ns
 from typing import Any, cast
 
-from perdure._store import DATABASES, CommittedSnapshot, Store
+from perdure._store import DATABASES, CommittedSnapshot, Db, Store
 from perdure._store._overlay import Overlay
+from perdure._store._schema import MetaKey
 from perdure.errors import StoreError
 from perdure.testing._sim_environment import Schedule, SimDisk, SimEnvironment
 
@@ -28,7 +30,7 @@ class SimStore(Store):
     """
 
     def __init__(
-        self, disk: SimDisk, *, schedule: Schedule, now_ns: Callable[[], int] = Store._now_ns
+        self, disk: SimDisk, *, schedule: Schedule, now_ns: Callable[[], int] = monotonic_ns
     ) -> None:
         self.path = Path("simulated")
         self.durability = "fsync"
@@ -47,7 +49,9 @@ class SimStore(Store):
         self._bind()
 
     def _write_meta(self, rows: dict[bytes, bytes]) -> None:
-        meta = self.simulated.disk.tables[0].values
+        meta = self.simulated.disk.tables[Db.META].values
+        if MetaKey.FILE_SIZE not in meta:  # the writer's; a simulated file has none
+            self.simulated.put(Db.META, MetaKey.FILE_SIZE, bytes(8))
         super()._write_meta(meta)
 
     def watch(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:

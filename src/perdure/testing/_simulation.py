@@ -342,10 +342,13 @@ class Simulation:
         assert current_owner.get() is None
         loop = self._loop
         loop.set_exception_handler(self._unhandled)
-        self._main = loop.create_task(self._play(scenario), context=self._outside.copy())
+        main: asyncio.Task[None] = loop.create_task(
+            self._play(scenario), context=self._outside.copy()
+        )
+        self._main = main
         try:
             try:
-                loop.run_until_complete(self._main)
+                loop.run_until_complete(main)
             except asyncio.CancelledError:
                 assert self._failure is not None, "the scenario was cancelled"
             if self._failure is not None:
