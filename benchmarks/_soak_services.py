@@ -12,7 +12,7 @@ from perdure.http._server import run
 SHORT = timedelta(seconds=5)
 
 
-class Account(perdure.VirtualObject):
+class Account(perdure.VirtualObject, idempotency_retention=SHORT):
     """A key for ever, with state of one size."""
 
     @perdure.handler
@@ -32,7 +32,9 @@ class Order(perdure.Workflow, retention=SHORT, journal_retention=SHORT):
         if await ctx.wait_first(approval, ctx.after(timedelta(minutes=5))) is not approval:
             return "nobody came"
         await ctx.call(Account.add, 1, key=ctx.key[-2:])
-        ctx.send(Account.add, 1, key="all", delay=timedelta(milliseconds=50))
+        # Under a key, for the result of a send without one is kept for an hour.
+        soon = timedelta(milliseconds=50)
+        ctx.send(Account.add, 1, key="all", delay=soon, idempotency_key=ctx.key)
         ctx.set("approved by", await approval)
         return await ctx.run("ship", _priced, priced)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -118,7 +119,7 @@ def test_who_insists_has_an_answer_in_the_end() -> None:
         crashes = sim.crash_randomly(every=0.01)
         for number in range(20):
             await sim.insist(
-                lambda: sim.engine.call(Steps.in_thread, "x", idempotency_key=f"{number}")  # noqa: B023
+                partial(sim.engine.call, Steps.in_thread, "x", idempotency_key=f"{number}")
             )
         crashes.cancel()
         assert len(sim.world) >= 20
@@ -142,7 +143,7 @@ def test_a_disk_that_fails_ends_the_process_and_the_next_goes_on() -> None:
     async def scenario(sim: Simulation) -> None:
         for number in range(20):
             await sim.insist(
-                lambda: sim.engine.call(Steps.in_thread, "x", idempotency_key=f"{number}")  # noqa: B023
+                partial(sim.engine.call, Steps.in_thread, "x", idempotency_key=f"{number}")
             )
 
     assert run(scenario, faults=Faults(failed=0.1)).deaths > 3

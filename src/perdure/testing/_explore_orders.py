@@ -301,7 +301,7 @@ class OrderedTrial(Trial):
         self._counts: list[int] = []  # between how many
         self._wanted = choices
         self._held: list[_Held] = []
-        self._wakes: list[int] = []  # when the script goes on
+        self._wakes: list[tuple[int, asyncio.Future[None]]] = []  # when the script goes on
 
     def branches(self, begin: int) -> list[tuple[int, ...]]:
         """The orders that differ from this one first at a choice from *begin* on."""
@@ -338,10 +338,9 @@ class OrderedTrial(Trial):
         await turn
 
     async def sleep(self, seconds: float) -> None:
-        turn = self._loop.create_future()
+        turn: asyncio.Future[None] = self._loop.create_future()
         wake_ms = self._time.now_ms() + math.ceil(seconds * 1000)
-        self._wakes.append(wake_ms)
-        self._time.call_at(self._loop, wake_ms, lambda: turn.set_result(None))
+        self._wakes.append((wake_ms, turn))
         await turn
 
     def nothing_left(self) -> None:
@@ -372,20 +371,47 @@ class OrderedTrial(Trial):
     def _passing_of_time(self) -> list[_Held]:
         """Time passes to the next timer, or to when the script goes on, whichever is earlier."""
         now_ms = self._time.now_ms()
-        found = [(wake_ms, "the script goes on", "") for wake_ms in self._wakes if wake_ms > now_ms]
+        wake_ms = min((wake_ms for wake_ms, _ in self._wakes), default=None)
+        timer = self._next_timer(now_ms)
+        options = []
+        if timer is not None and (wake_ms is None or timer.due_ms <= wake_ms):
+            number = self._sites_of.get((timer.invocation_id, timer.operation), 0)
+            due_ms = timer.due_ms
+            options.append(
+                _Held(
+                    f"a timer is due after {_span(due_ms - now_ms)}",
+                    self.sites[number],
+                    lambda: self._time.pass_to(self._loop, due_ms),
+                )
+            )
+        if wake_ms is not None and (timer is None or wake_ms <= timer.due_ms):
+            # At one moment with a timer it may go on before that, too.
+            until_ms = wake_ms - 1 if timer is not None and timer.due_ms == wake_ms else wake_ms
+            options.append(
+                _Held(
+                    f"the script goes on after {_span(max(0, wake_ms - now_ms))}",
+                    "",
+                    lambda: self._wake(wake_ms, until_ms),
+                )
+            )
+        return options
+
+    def _next_timer(self, now_ms: int) -> TimerKey | None:
         process = self._current()
         scheduler = process.engine._scheduler
-        if process.alive and scheduler is not None:
-            after = (now_ms + 1).to_bytes(8, "big")
-            for suffix, _ in scheduler.store.scan(Db.TIMERS, b"", after=after, limit=1):
-                timer = TimerKey.unpack(suffix)
-                number = self._sites_of.get((timer.invocation_id, timer.operation), 0)
-                found.append((timer.due_ms, "a timer is due", self.sites[number]))
-        if not found:
-            return []
-        due_ms, what, site = min(found)
-        passed = timedelta(milliseconds=due_ms - now_ms)
-        return [_Held(f"{what} after {passed}", site, lambda: self._pass_to(due_ms))]
+        if not process.alive or scheduler is None:
+            return None
+        after = (now_ms + 1).to_bytes(8, "big")
+        for suffix, _ in scheduler.store.scan(Db.TIMERS, b"", after=after, limit=1):
+            return TimerKey.unpack(suffix)
+        return None
 
-    def _pass_to(self, due_ms: int) -> None:
-        self._time.pass_to(self._loop, due_ms)
+    def _wake(self, wake_ms: int, until_ms: int) -> None:
+        self._time.pass_to(self._loop, until_ms)
+        for each in [each for each in self._wakes if each[0] <= wake_ms]:
+            self._wakes.remove(each)
+            each[1].set_result(None)
+
+
+def _span(duration_ms: int) -> timedelta:
+    return timedelta(milliseconds=duration_ms)
