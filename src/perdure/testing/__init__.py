@@ -7,15 +7,10 @@ from perdure.testing._assertions import Effects, assert_steps, ran_exactly_once_
 from perdure.testing._behaviours import Double, Recorded
 from perdure.testing._call_doubles import CallDouble
 from perdure.testing._crash_everywhere import CrashFound, CrashPoint, CrashReport, crash_everywhere
-from perdure.testing._explore_orders import (
-    Event,
-    NoSuchOrder,
-    OrderFound,
-    OrdersReport,
-    explore_orders,
-)
+from perdure.testing._explore_orders import OrderFound, OrdersReport, explore_orders
 from perdure.testing._faults import DoubleError, HarnessError, Stuck
 from perdure.testing._harness import Harness
+from perdure.testing._ordered_trial import Event, NoSuchOrder
 from perdure.testing._perturbing import PerturbedRun, PerturbReport, perturb
 from perdure.testing._replaying import ReplayedInvocation, ReplayReport, replay
 from perdure.testing._sim_audit import PromiseBroken
