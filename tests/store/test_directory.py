@@ -219,6 +219,27 @@ def test_os_durability_warns_after_another_boot_unless_it_was_closed(
     clean.close()
 
 
+def test_a_warning_is_given_once_the_next_store_syncs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "read_boot_id", lambda: "boot-1")
+    Store(tmp_path, durability="os").close(flush=False)
+    monkeypatch.setattr(directory, "read_boot_id", lambda: "boot-2")
+    for warnings in (1, 0):
+        store = Store(tmp_path)
+        store.close()
+        assert len(store.warnings) == warnings
+
+
+def test_what_a_killed_process_left_of_making_the_file_is_made_anew(tmp_path: Path) -> None:
+    partial = tmp_path / ".perdure-new.partial"
+    partial.mkdir()
+    (partial / "data.mdb").write_bytes(b"half")
+    Store(tmp_path).close()
+    assert not partial.exists()
+    assert (tmp_path / "data.mdb").exists()
+
+
 def test_a_memory_store_leaves_nothing_behind_and_several_live_side_by_side(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from perdure._doctor._report import Finding, Severity
-from perdure._store import Preflight, recognise, warnings_of
+from perdure._store import Preflight, read_mark, recognise, warnings_of
 
 _FREE_BYTES_MIN = 64 * 1024 * 1024
 
@@ -52,7 +52,7 @@ def meta(directory: Path) -> tuple[dict[str, Any], list[Finding]]:
     found = recognise(directory)
     findings = [
         Finding(Severity.WARNING, text, str(directory), "check it with --deep")
-        for text in warnings_of(directory, found.rows)
+        for text in warnings_of(directory, found.rows, read_mark(directory))
     ]
     return _facts(found), findings
 

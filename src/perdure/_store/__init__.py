@@ -3,7 +3,7 @@
 from perdure._store._backup import Backup, sync_file
 from perdure._store._committed import CommittedSnapshot, next_prefix
 from perdure._store._directory import DATA_NAME, is_ours, recognise, sync_directory, warnings_of
-from perdure._store._lock import ReaderLock, filling, read_owner
+from perdure._store._lock import ReaderLock, filling, read_mark, read_owner
 from perdure._store._preflight import Preflight
 from perdure._store._read_only import ReadOnlyStore
 from perdure._store._schema import DATABASES, MAGIC, Db, MetaKey
@@ -25,6 +25,7 @@ __all__ = [
     "filling",
     "is_ours",
     "next_prefix",
+    "read_mark",
     "read_owner",
     "recognise",
     "sync_directory",

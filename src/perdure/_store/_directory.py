@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
-from perdure._journal import remedy_for
+from perdure._journal import Environment, remedy_for
 from perdure._store._lock import LOCK_NAME
 from perdure._store._preflight import NotLmdb, Preflight, inspect
-from perdure._store._schema import SCHEMA_VERSION, MetaKey
+from perdure._store._schema import MAGIC, SCHEMA_VERSION, MetaKey
 from perdure.errors import StoreCorrupt, StoreError
 
 DATA_NAME = "data.mdb"
-_OWN_NAMES = frozenset({DATA_NAME, "lock.mdb", LOCK_NAME})
+_PARTIAL_NAME = ".perdure-new.partial"
+_OWN_NAMES = frozenset({DATA_NAME, "lock.mdb", LOCK_NAME, _PARTIAL_NAME})
 # A container's /dev/shm is often 64 MiB, which a test may well fill.
 _SHARED_MEMORY_BYTES_MIN = 256 * 1024 * 1024
 
@@ -31,7 +33,12 @@ def prepare(directory: Path) -> None:
         while not missing.exists():
             made.append(missing)
             missing = missing.parent
-        directory.mkdir(parents=True, exist_ok=True)
+        # Who made it may have been killed before its name was synced. So at most one name on the
+        # way to the file is not on the disk yet, and it is always this one.
+        sync_directory(missing.parent)
+        for folder in reversed(made):
+            folder.mkdir(exist_ok=True)
+            sync_directory(folder.parent)
         names = set(os.listdir(directory))
     except (FileExistsError, NotADirectoryError):
         raise StoreError(f"{directory} is a file, or lies in one; name a directory") from None
@@ -39,15 +46,37 @@ def prepare(directory: Path) -> None:
         raise StoreError(
             f"cannot open {directory}: {error.strerror}{remedy_for(error.errno or 0)}"
         ) from error
-    for folder in made:
-        sync_directory(folder.parent)
     if DATA_NAME not in names:
         if names - _OWN_NAMES:
             raise _foreign(directory)
     elif LOCK_NAME not in names and not _inspect(directory).is_ours:
-        # The lock file is made before the data file, so one without the other is not ours, unless
-        # it says so itself (a restored backup).
+        # What says nothing of itself is ours only where a process was killed, as older versions
+        # could be, before its first commit: then the lock file is there.
         raise _foreign(directory)
+
+
+def make_file(directory: Path) -> None:
+    """Make the data file of the locked *directory*, if there is none.
+
+    What has its name is whole. LMDB would make it under that name, and write to its first pages
+    what a loss of power could leave half of: nobody can tell such a file from a damaged store.
+    """
+    file, partial = directory / DATA_NAME, directory / _PARTIAL_NAME
+    if file.exists() and file.stat().st_size != 0:
+        return
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(0o700)
+        environment = Environment(str(partial), databases=("meta",), map_size=0, durability=1)
+        try:
+            environment.put(0, MetaKey.MAGIC, MAGIC)
+            environment.put(0, MetaKey.SCHEMA, SCHEMA_VERSION.to_bytes(4, "little"))
+            environment.wait(environment.seal())
+        finally:
+            environment.close()
+        (partial / DATA_NAME).rename(file)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def examine(directory: Path) -> Preflight | None:
@@ -114,11 +143,17 @@ def is_ours(file: Path) -> bool:
         return False
 
 
-def warnings_of(directory: Path, rows: dict[bytes, bytes]) -> list[str]:
-    """What the user should know, going by the *rows* of ``meta``."""
-    mark = rows.get(MetaKey.DURABILITY, b"").decode("ascii", "replace")
-    mode, _, boot_id = mark.partition(" ")
-    if mode != "os" or boot_id in ("clean", read_boot_id()):
+def warnings_of(directory: Path, rows: dict[bytes, bytes], left: str) -> list[str]:
+    """What the user should know, by the *rows* of ``meta`` and what is *left* in the lock file.
+
+    A copy of the file has only the row; but a loss of power may leave of it what it was long ago.
+    """
+    row = rows.get(MetaKey.DURABILITY, b"").decode("ascii", "replace")
+    for mark in (row, left):
+        mode, _, boot_id = mark.partition(" ")
+        if mode == "os" and boot_id not in ("clean", read_boot_id()):
+            break
+    else:
         return []
     warning = (
         f"{directory} was in use with durability='os' when the machine stopped, so its last writes "
@@ -151,6 +186,9 @@ def sync_directory(directory: Path) -> None:
         return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # that is a file system that has nothing to be synced
+            raise
     finally:
         os.close(descriptor)
 

@@ -30,6 +30,9 @@ os.register_at_fork(after_in_child=_release_in_child)
 class DirectoryLock:
     """Holds ``perdure.lock`` in *directory* until :meth:`release` or the end of the process.
 
+    Attributes:
+      left: What the last owner has left to be known (see :meth:`mark`); empty if nothing.
+
     Raises:
       DataDirectoryInUse: Another process, or another store in this one, holds it or reads it.
       StoreError: The file cannot be made, because the directory is read-only, say.
@@ -46,8 +49,9 @@ class DirectoryLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _refuse_readers(directory)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            self._descriptor = descriptor
+            self.left = _lines(os.pread(descriptor, 128, 0))[1]
+            self._write()
         except BlockingIOError:
             in_use = _in_use(directory, descriptor)
             os.close(descriptor)
@@ -57,8 +61,26 @@ class DirectoryLock:
             raise StoreError(
                 f"cannot lock {path}: {error.strerror}{remedy_for(error.errno or 0)}"
             ) from error
-        self._descriptor = descriptor
         _held.add(descriptor)
+
+    def mark(self, mark: str) -> None:
+        """Leave *mark*, a line, to the next owner; it is on the disk when this returns."""
+        self.left = mark
+        self._write()
+        os.fsync(self._descriptor)
+
+    def unmark(self) -> None:
+        """Leave nothing; where that can not be written, the next owner is warned in vain."""
+        if self.left:
+            with contextlib.suppress(OSError):
+                self.mark("")
+
+    def _write(self) -> None:
+        # The mark last: where a loss of power leaves a shorter text over a longer one, it is still
+        # the second line.
+        text = f"{os.getpid()}\n".encode() + (f"{self.left}\n".encode() if self.left else b"")
+        os.pwrite(self._descriptor, text, 0)
+        os.ftruncate(self._descriptor, len(text))
 
     def release(self) -> None:
         """Let go of the directory; idempotent, and nothing in a forked child."""
@@ -148,9 +170,21 @@ def filling(directory: Path) -> Iterator[None]:
 def read_owner(directory: Path) -> str:
     """The pid that the lock file names: of who owns *directory*, or did last; may be empty."""
     try:
-        return (directory / LOCK_NAME).read_bytes()[:32].decode("ascii", "replace").strip()
+        return _lines((directory / LOCK_NAME).read_bytes())[0].strip()
     except OSError:
         return ""
+
+
+def read_mark(directory: Path) -> str:
+    """What the last owner of *directory* has left to be known; empty if there is nothing."""
+    try:
+        return _lines((directory / LOCK_NAME).read_bytes())[1]
+    except FileNotFoundError:  # of a copy there is the data file alone
+        return ""
+
+
+def _lines(text: bytes) -> list[str]:
+    return [*text[:128].decode("ascii", "replace").split("\n"), ""][:2]
 
 
 def _release(descriptor: int) -> None:

@@ -136,6 +136,8 @@ class _Walk:
             return
         free: set[int] = set()
         for _, numbers in self._leaves(self._free, sub_databases=False):
+            if len(numbers) % 8 != 0:
+                raise self.corrupt("its list of free pages is not one")
             free.update(number for (number,) in struct.iter_unpack("=Q", numbers[8:]))
         for number in missing:
             if number not in free:

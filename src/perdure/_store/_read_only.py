@@ -6,7 +6,7 @@ from pathlib import Path
 
 from perdure._journal import Environment
 from perdure._store import _directory
-from perdure._store._lock import ReaderLock
+from perdure._store._lock import ReaderLock, read_mark
 from perdure._store._overlay import Overlay
 from perdure._store._schema import DATABASES
 from perdure._store._store import Store
@@ -33,7 +33,7 @@ class ReadOnlyStore(Store):
         self._lock = ReaderLock(directory)
         try:
             found = _directory.recognise(directory)
-            self.warnings = _directory.warnings_of(directory, found.rows)
+            self.warnings = _directory.warnings_of(directory, found.rows, read_mark(directory))
             self._environment = Environment(
                 str(directory),
                 databases=DATABASES,

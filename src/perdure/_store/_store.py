@@ -90,31 +90,36 @@ class Store(StoreReads):
         directory = self.path = Path(self.path).absolute()
         try:
             _directory.prepare(directory)
-            self._lock = DirectoryLock(directory)
-            self._take_directory(directory, map_size)
+            lock = self._lock = DirectoryLock(directory)
+            try:
+                self._take_directory(directory, lock, map_size)
+            except BaseException:
+                lock.release()
+                raise
         except OSError as error:
             raise StoreError(
                 f"cannot open {directory}: {error.strerror}{remedy_for(error.errno or 0)}"
             ) from error
 
-    def _take_directory(self, directory: Path, map_size: int) -> None:
-        try:
+    def _take_directory(self, directory: Path, lock: DirectoryLock, map_size: int) -> None:
+        found = _directory.examine(directory)
+        if found is None:
+            _directory.make_file(directory)
             found = _directory.examine(directory)
-            rows = {} if found is None else found.rows
-            self.warnings += _directory.warnings_of(directory, rows)
-            self._environment = self._open(directory, map_size)
-            try:
-                self._write_meta(rows)
-                if found is None:
-                    self._environment.sync()
-                    _directory.sync_directory(directory)
-                    _directory.sync_directory(directory.parent)
-            except BaseException:
-                self._environment.close(flush=False)
-                raise
+        # Also if it was there: who made it may have been killed before its name was synced.
+        _directory.sync_directory(directory)
+        rows = {} if found is None else found.rows
+        self.warnings += _directory.warnings_of(directory, rows, lock.left)
+        if self.durability == "os":
+            # First: what reached the disk before would damage the file without a word.
+            lock.mark(self._durability_mark().decode())
+        self._environment = self._open(directory, map_size)
+        try:
+            self._write_meta(rows)
+            if self.durability != "os":
+                lock.unmark()
         except BaseException:
-            assert self._lock is not None
-            self._lock.release()
+            self._environment.close(flush=False)
             raise
 
     def _open(self, directory: Path, map_size: int) -> Environment:
@@ -288,15 +293,18 @@ class Store(StoreReads):
         if self._closed:
             return
         self._closed = True
+        marked = flush and self.durability == "os" and self._environment.failure is None
         try:
-            if flush and self.durability == "os" and self._environment.failure is None:
-                self._mark_clean()
-        finally:
             try:
-                self._environment.close(flush=flush)
+                if marked:
+                    self._mark_clean()
             finally:
-                if self._lock is not None:
-                    self._lock.release()
+                self._environment.close(flush=flush)
+            if marked and isinstance(self._lock, DirectoryLock):
+                self._lock.unmark()  # last: now all is on the disk
+        finally:
+            if self._lock is not None:
+                self._lock.release()
 
     def _mark_clean(self) -> None:
         # In this order: a mark that reached the disk before the data would be a lie.
