@@ -23,6 +23,7 @@ from perdure._doctor import _outside as outside
 from perdure._journal import encode_entries
 from perdure._store import Db, Store
 from perdure._store import _directory as directory
+from perdure._viewing import View
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,15 @@ def test_a_damaged_row_does_not_hide_the_next_one(path: Path) -> None:
     assert len(errors) == 2
 
 
-def test_pages_that_end_the_process_that_reads_them_are_a_finding(path: Path) -> None:
+def test_pages_that_end_the_process_that_reads_them_are_a_finding(
+    filled: Path, tmp_path: Path
+) -> None:
+    async def compact() -> None:  # so that no page of it is unused
+        async with View(filled) as view:
+            await view.backup(path)
+
+    path = tmp_path / "copy"
+    run(compact())
     file = path / "data.mdb"
     data = bytearray(file.read_bytes())
     for start in range(0, len(data), 4096):

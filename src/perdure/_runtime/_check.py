@@ -205,6 +205,7 @@ class _Check:
             stage=scheduler.stage,
             sites=scheduler.sites,
             context=self._context,
+            guard=scheduler.guard,
         )
         try:
             return await self._feed(invocation_id, rehearsal)

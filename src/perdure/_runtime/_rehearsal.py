@@ -13,7 +13,7 @@ import logging
 import pprint
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from perdure._core._entries import Entry
 from perdure._core._frames import describe_frame
@@ -29,6 +29,9 @@ from perdure._runtime._shown import SiteTexts
 from perdure.errors import InternalError, NondeterminismError
 from perdure.serde import UNTYPED, decode_failure, serde_for
 
+if TYPE_CHECKING:
+    from perdure._runtime._guard import Guard
+
 logger = logging.getLogger("perdure")
 
 _WIDTH = 88
@@ -42,6 +45,7 @@ class Rehearsal:
       record: What was asked, of a handler that *registry* has.
       stage: Left by whoever drives this, before anything runs that asks for the host's loop.
       sites: Call sites of the journal.
+      guard: Of the engine that would run it, if that has one.
 
     Attributes:
       returned: What the handler has returned, payload and whether it failed; None until then.
@@ -56,12 +60,14 @@ class Rehearsal:
         stage: Stage,
         sites: SiteTexts,
         context: contextvars.Context,
+        guard: Guard | None = None,
     ) -> None:
         definition, service = registry.handler_and_instance(record)
         self._instance = Instance(invocation_id, record, definition, service, LOADING)
         self._registry = registry
         self._stage = stage
-        self._machine = self._instance.machine = Machine(
+        make = Machine if guard is None else guard.machine_of(self._instance)
+        self._machine = self._instance.machine = make(
             self._run,
             reads=_NoReads(),
             sites=_LastSite(sites),
