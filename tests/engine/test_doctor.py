@@ -125,13 +125,14 @@ def test_a_damaged_row_does_not_hide_the_next_one(path: Path) -> None:
 def test_pages_that_end_the_process_that_reads_them_are_a_finding(
     filled: Path, tmp_path: Path
 ) -> None:
+    copy = tmp_path / "copy"
+
     async def compact() -> None:  # so that no page of it is unused
         async with View(filled) as view:
-            await view.backup(path)
+            await view.backup(copy)
 
-    path = tmp_path / "copy"
     run(compact())
-    file = path / "data.mdb"
+    file = copy / "data.mdb"
     data = bytearray(file.read_bytes())
     for start in range(0, len(data), 4096):
         page = data[start : start + 4096]
@@ -140,7 +141,7 @@ def test_pages_that_end_the_process_that_reads_them_are_a_finding(
             # Its rows lie beyond the file: LMDB goes there without a look.
             data[start + 16 : start + 216] = b"\xfe\xff" * 100
     file.write_bytes(data)
-    (error,) = errors_of(check_directory(path, deep=True))
+    (error,) = errors_of(check_directory(copy, deep=True))
     assert re.search("the process that read it was killed by SIG(SEGV|BUS|ABRT) at ", error), error
     assert "pages of the file are damaged" in error
 
