@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
+import importlib
+import linecache
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -543,3 +546,36 @@ def test_a_replay_beside_an_engine_leaves_it_alone(resident_place: Place) -> Non
             assert await handle.result() == ["reserve", "charge", "done"]
 
     run(main())
+
+
+def test_a_line_that_was_exported_after_it_had_changed_is_not_shown_as_the_old_one(
+    resident_place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `perdure replay ID` does, which exports now what ran then."""
+    program = tmp_path / "changing_shop.py"
+    text = (
+        "import perdure\n"
+        "class Shop(perdure.Workflow):\n"
+        "    async def run(self, ctx: perdure.WorkflowContext) -> None:\n"
+        "        await ctx.run('reserve', str, 1)\n"
+        "        await ctx.promise('paid')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    program.write_text(text)
+    shop = importlib.import_module("changing_shop")
+
+    async def recorded() -> History:
+        async with resident_place.engine(shop.Shop()) as engine:
+            handle = await engine.send("Shop.run", key="k")
+            await until_idle(engine)
+            program.write_text(text.replace("'reserve'", "'put aside'"))
+            linecache.checkcache()
+            return await engine.export(handle.id)
+
+    history = run(recorded())
+    importlib.invalidate_caches()
+    changed = importlib.reload(shop)
+    report = str(replay(history, [changed.Shop()]))
+    assert "-    1     step 'reserve'" in report
+    assert report.count("await ctx.run('put aside', str, 1)") == 1
+    assert "+             await ctx.run('put aside', str, 1)" in report

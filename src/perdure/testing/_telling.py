@@ -34,10 +34,12 @@ def sides_told(
         entry = entries[number]
         arrow = "   " if entry.kind >= FIRST_COMMAND else "<- "
         lines.append(f"  {number:>4}  {arrow}{describe(entry)}")
-    site = divergence.expected_site
-    lines += _side("-", index, divergence.expected, site, sources.get(site, ""))
-    site = divergence.actual_site
-    lines += _side("+", index, divergence.actual, site, source_line(site))
+    then, now = divergence.expected_site, divergence.actual_site
+    source = sources.get(then, "")
+    if then == now and source == source_line(now):
+        source = ""  # exported when the file had changed already: it is no line of then
+    lines += _side("-", index, divergence.expected, then, source)
+    lines += _side("+", index, divergence.actual, now, source_line(now))
     if divergence.diff:
         lines += ["payload:", divergence.diff]
     written_by = recorded.journal[0][0].name
