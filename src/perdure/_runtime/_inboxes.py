@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from perdure._runtime._layout import u64
+from perdure._ids import ID_BYTES
+from perdure._runtime._layout import stranger, u64
 from perdure._store import Db, Store
 
 FORGOTTEN_MAX = 16
@@ -88,7 +89,7 @@ class Inboxes:
         line = self._lines.get(group)
         if line is not None:
             return line.places[0].invocation_id if line.places else None
-        first = self._store.scan(Db.INBOX, group, limit=1)
+        first = self._rows(group, 1)
         return first[0][1] if first else None
 
     def behind(self, group: bytes, invocation_id: bytes) -> int:
@@ -102,7 +103,7 @@ class Inboxes:
         """Leave the line; who has the key from now on, if it has changed hands."""
         if group not in self._lines:
             # Most often it is the first that leaves: the others need not be read.
-            rows = self._store.scan(Db.INBOX, group, limit=2)
+            rows = self._rows(group, 2)
             if rows and rows[0][1] == invocation_id:
                 self._store.delete(Db.INBOX, group, rows[0][0])
                 return rows[1][1] if len(rows) == 2 else None
@@ -133,8 +134,16 @@ class Inboxes:
     def _line(self, group: bytes) -> Line:
         line = self._lines.get(group)
         if line is None:
-            rows = self._store.scan(Db.INBOX, group)
+            rows = self._rows(group, 0)
             line = Line(
                 deque([Place(int.from_bytes(suffix, "big"), value) for suffix, value in rows])
             )
         return line
+
+    def _rows(self, group: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """(arrival, id) of the first *limit* in a line that have rows; 0: of all."""
+        rows = self._store.scan(Db.INBOX, group, limit=limit)
+        for suffix, value in rows:
+            if len(value) != ID_BYTES:
+                raise stranger("inbox", group + suffix, f"{len(value)} bytes are no id")
+        return rows
