@@ -130,16 +130,19 @@ async def test_what_broke_is_added_to_the_failure_of_the_test(
             await h.send(Broken.run, key="1")
             await h.send(Broken.at_once, key="1")
             h.step("nobody has it")
-            with pytest.raises(ValueError, match="no such account"):
+            with pytest.raises(ValueError, match="no such account|in the handler") as first:
                 await h.settle()
+            told.append(str(first.value))
             raise AssertionError("what the test says")
 
+    told: list[str] = []
     with pytest.raises(AssertionError, match="what the test says") as raised:
         await test()
-    assert [note[:38] for note in raised.value.__notes__] == [
-        "also: ValueError: in the handler in Br",
-        "also: no step 'nobody has it' ever ran",
-    ]
+    # Which of them breaks first is not what this is about.
+    (other,) = {"no such account", "in the handler"} - set(told)
+    second, double = raised.value.__notes__
+    assert second.startswith(f"also: ValueError: {other} in ")
+    assert double.startswith("also: no step 'nobody has it' ever ran")
 
 
 async def test_time_does_not_skip_past_what_broke(perdure_harness: HarnessClass) -> None:
