@@ -130,7 +130,7 @@ async def test_what_broke_is_added_to_the_failure_of_the_test(
             await h.send(Broken.run, key="1")
             await h.send(Broken.at_once, key="1")
             h.step("nobody has it")
-            with pytest.raises(ValueError, match="no such account|in the handler") as first:
+            with pytest.raises(ValueError, match=r"no such account|in the handler") as first:
                 await h.settle()
             told.append(str(first.value))
             raise AssertionError("what the test says")
