@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -171,8 +172,9 @@ def test_an_error_in_a_task_that_nobody_awaits_is_told() -> None:
             raise ValueError("nobody hears it")
 
         task = asyncio.create_task(fail())
-        del task
         await sim.sleep(1)
+        del task
+        gc.collect()  # with the frames that its traceback leads to
         await sim.sleep(1)
 
     cause = fails(scenario)
