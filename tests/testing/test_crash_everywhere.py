@@ -230,3 +230,90 @@ def test_hundreds_of_points_take_a_second_or_two() -> None:
     report = crash_everywhere(Long)
     assert len(report.points) > 60
     assert time.perf_counter() - begin < 30
+
+
+class Clock(perdure.Workflow):
+    async def run(self, ctx: WorkflowContext) -> str:
+        before = ctx.now()
+        await ctx.run("tick", int)
+        await ctx.sleep(timedelta(days=1))
+        return f"{before} {ctx.now()}"
+
+
+def test_a_crash_takes_no_time_of_the_workflow() -> None:
+    crash_everywhere(Clock)
+
+
+class Lottery(perdure.Workflow):
+    async def run(self, ctx: WorkflowContext) -> str:
+        await ctx.run("draw", int)
+        return str(ctx.uuid4())
+
+
+def test_of_two_crashes_the_first_decides_whether_it_has_begun() -> None:
+    crash_everywhere(Lottery, depth=2)
+
+
+class Mailer(perdure.Service):
+    def __init__(self, effects: Effects) -> None:
+        self.effects = effects
+
+    @perdure.handler
+    async def mail(self, ctx: perdure.Context, waits_s: float = 0.0) -> str:
+        if waits_s:
+            await ctx.sleep(waits_s)
+        await ctx.run("print", self._effect, "print")
+        await ctx.run("post", self._effect, "post")
+        return "posted"
+
+    async def _effect(self, name: str) -> None:
+        self.effects.happen(name, perdure.step_token())
+
+
+class Teller(perdure.Workflow):
+    async def run(self, ctx: WorkflowContext) -> str:
+        ctx.send(Mailer.mail, 0.0)
+        return "told"
+
+
+def posted(_: object, effects: Effects) -> None:
+    ran_exactly_once_across_crashes(effects, "print", "post")
+
+
+def test_what_a_workflow_has_sent_is_done_and_crashed_before_the_check() -> None:
+    report = crash_everywhere(
+        Teller, world=Effects, services=lambda world: [Mailer(world)], check=posted
+    )
+    assert any("step 'post' has run" in point.what for point in report.points)
+
+
+class Asks(perdure.Workflow):
+    async def run(self, ctx: WorkflowContext) -> str:
+        return await ctx.promise("word", str) + await ctx.signal("end", str)
+
+
+async def hand_over(client: Client) -> None:
+    handle = await client.send(Mailer.mail, 60.0)
+    await client.resolve("Asks.word", await handle.result(), key="crash")
+    (asked,) = [each for each in (await client.invocations()).items if each.service == "Asks"]
+    await client.signal(asked.id, "end", "!")
+    await client.purge(handle.id)
+
+
+def test_handles_signals_and_purges_of_a_script_outlive_a_crash() -> None:
+    report = crash_everywhere(
+        Asks,
+        world=Effects,
+        services=lambda world: [Mailer(world)],
+        script=hand_over,
+        check=posted,
+    )
+    assert report.result == "posted!"
+
+
+async def never_awaited(_: object, __: object) -> None: ...
+
+
+def test_an_async_check_is_refused_since_it_would_let_everything_pass() -> None:
+    with pytest.raises(TypeError, match="plain function"):
+        crash_everywhere(Clock, check=never_awaited)

@@ -131,3 +131,26 @@ def test_it_may_be_awaited() -> None:
         assert (await explore_orders(Race, script=resolve, max_runs=3)).runs == 3
 
     asyncio.run(main())
+
+
+class Mailer(perdure.Service):
+    def __init__(self, mails: list[str]) -> None:
+        self.mails = mails
+
+    @perdure.handler
+    async def mail(self, ctx: perdure.Context) -> None:
+        await ctx.run("print", self.mails.append, "print")
+        await ctx.run("post", self.mails.append, "post")
+
+
+class Teller(perdure.Workflow):
+    async def run(self, ctx: WorkflowContext) -> None:
+        ctx.send(Mailer.mail)
+        await ctx.run("a", str, "a")
+
+
+def test_what_a_workflow_has_sent_is_done_before_the_check() -> None:
+    def check(_: object, mails: list[str]) -> None:
+        assert mails == ["print", "post"]
+
+    explore_orders(Teller, world=list, services=lambda mails: [Mailer(mails)], check=check)

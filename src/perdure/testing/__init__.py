@@ -11,6 +11,7 @@ from perdure.testing._explore_orders import OrderFound, OrdersReport, explore_or
 from perdure.testing._faults import DoubleError, HarnessError, Stuck
 from perdure.testing._harness import Harness
 from perdure.testing._ordered_trial import Event, NoSuchOrder
+from perdure.testing._outside import Client
 from perdure.testing._perturbing import PerturbedRun, PerturbReport, perturb
 from perdure.testing._replaying import ReplayedInvocation, ReplayReport, replay
 from perdure.testing._sim_audit import PromiseBroken
@@ -22,7 +23,7 @@ from perdure.testing._sim_store import SimStore
 from perdure.testing._simulate import SimulationFailed, simulate
 from perdure.testing._simulation import Simulation, SimulationRun
 from perdure.testing._step_doubles import StepDouble
-from perdure.testing._trial import Client, TrialFailed
+from perdure.testing._trial import TrialFailed
 
 __all__ = [
     "CallDouble",

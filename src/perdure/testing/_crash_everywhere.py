@@ -25,7 +25,7 @@ from perdure.testing._in_a_loop import outside_of_loops
 from perdure.testing._sim_audit import PromiseBroken
 from perdure.testing._sim_disk import PowerFailed
 from perdure.testing._sim_environment import Unit
-from perdure.testing._subjects import Services, no_world, subject_of
+from perdure.testing._subjects import Services, no_world, refuse_async, subject_of
 from perdure.testing._trial import Script, Subject, Trial, TrialFailed
 
 
@@ -137,8 +137,9 @@ def crash_everywhere(
     Raises:
       CrashFound: A crash made a difference.
       TrialFailed: It comes to no end even without a crash.
-      TypeError: *workflow* is nothing that can be run.
+      TypeError: *workflow* is nothing that can be run, or *check* is async.
     """
+    refuse_async(check)
     subject = subject_of(
         workflow,
         arg,
@@ -228,8 +229,8 @@ class CrashingTrial(Trial):
     Attributes:
       points: All that were passed.
       attempts: Each attempt of a step that has ended, for people.
-      began: Whether the invocation was durable when it died. Else it began anew, with another id
-        and other random numbers, and may well end otherwise.
+      began: Whether the invocation was durable when it first died. Else it began anew, with
+        another id and other random numbers, and may well end otherwise.
     """
 
     def __init__(self, subject: Subject, plan: tuple[int, ...]) -> None:
@@ -247,7 +248,8 @@ class CrashingTrial(Trial):
         self.points.append(point)
         if point.number not in self._plan:
             return True
-        self.began = self.began or self._has_begun()
+        if not self.deaths:
+            self.began = self._has_begun()
         self._die(f"crash at {point}")
         return False
 

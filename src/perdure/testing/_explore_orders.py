@@ -20,7 +20,7 @@ from perdure._absent import ABSENT
 from perdure.retry import DEFAULT_RETRY, RetryPolicy
 from perdure.testing._in_a_loop import outside_of_loops
 from perdure.testing._ordered_trial import Event, NoSuchOrder, OrderedTrial
-from perdure.testing._subjects import Services, no_world, subject_of
+from perdure.testing._subjects import Services, no_world, refuse_async, subject_of
 from perdure.testing._trial import Ending, Script, Subject, TrialFailed
 
 SHRINKING_RUNS_MAX = 200
@@ -106,8 +106,9 @@ def explore_orders(
     Raises:
       OrderFound: In one order the check fails, or the workflow comes to no end.
       NoSuchOrder: *only* does not fit the workflow.
-      TypeError: *workflow* is nothing that can be run.
+      TypeError: *workflow* is nothing that can be run, or *check* is async.
     """
+    refuse_async(check)
     subject = subject_of(
         workflow,
         arg,

@@ -143,6 +143,12 @@ class OrderedTrial(Trial):
         self._wakes.append((wake_ms, turn))
         await turn
 
+    async def _come_to_rest(self) -> None:
+        await super()._come_to_rest()
+        while self._held:  # the order of these is no matter of the workflow
+            self._held.pop(0).happen()
+            await super()._come_to_rest()
+
     def nothing_left(self) -> None:
         options = [*self._held, *self._passing_of_time()]
         if not options or self._ending or self._failure is not None:

@@ -74,6 +74,8 @@ class SimFuture(asyncio.Future[T]):
 class SimLoop(asyncio.BaseEventLoop):
     """The loop; *chance* draws how long things take."""
 
+    round_ns_max = ROUND_NS_MAX
+
     # Of asyncio's own loop; its stubs do not have them.
     _ready: Any
     _scheduled: list[Any]
@@ -146,7 +148,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._rounds += 1
         if self._rounds > ROUNDS_MAX:
             raise SimulationStuck(f"no end after {ROUNDS_MAX:,} rounds of the event loop")
-        self.time_ns += self._chance.randrange(ROUND_NS_MAX)
+        self.time_ns += self._chance.randrange(self.round_ns_max)
         while scheduled and (scheduled[0]._cancelled or _is_dead(scheduled[0])):
             self._drop_first()
         if not ready and not scheduled and not self._stopping:

@@ -77,6 +77,8 @@ class Simulation:
     """
 
     _disk_type = SectorDisk
+    _latency_s_max = LATENCY_S_MAX
+    _restart_s_max = RESTART_S_MAX
 
     def __init__(
         self,
@@ -203,7 +205,7 @@ class Simulation:
             try:
                 return await ask()
             except (ProcessDied, StoreError):
-                await asyncio.sleep(self._chance.random() * LATENCY_S_MAX)
+                await asyncio.sleep(self._chance.random() * self._latency_s_max)
 
     # -- the life of processes --------------------------------------------------------------
 
@@ -215,10 +217,10 @@ class Simulation:
         return self._processes[-1]
 
     async def _ask(self, make: Callable[[SimEngine], Awaitable[T]]) -> T:
-        await asyncio.sleep(self._chance.random() * LATENCY_S_MAX)
+        await asyncio.sleep(self._chance.random() * self._latency_s_max)
         await self.until_open()
         answer = await self._current().ask(make, self._answers)
-        await asyncio.sleep(self._chance.random() * LATENCY_S_MAX)
+        await asyncio.sleep(self._chance.random() * self._latency_s_max)
         return answer
 
     async def _begin(self) -> None:
@@ -273,7 +275,7 @@ class Simulation:
             self._fail(error)
         if not self._ending:
             self._loop.call_later(
-                self._chance.random() * RESTART_S_MAX,
+                self._chance.random() * self._restart_s_max,
                 self._begin_soon,
                 context=self._outside.copy(),
             )
@@ -390,11 +392,7 @@ class Simulation:
             process.alive = False
             process.bury()
         others = asyncio.all_tasks() - {asyncio.current_task()}
-        clients = [task for task in others if not self._belongs(task)]
+        clients = [task for task in others if cast(Any, task).context.get(current_owner) is None]
         for task in clients:
             task.cancel()
         await asyncio.gather(*clients, return_exceptions=True)
-
-    @staticmethod
-    def _belongs(task: Any) -> bool:
-        return task.context.get(current_owner) is not None

@@ -17,6 +17,12 @@ def no_world() -> None:
     """Nothing stands outside."""
 
 
+def refuse_async(check: Callable[[Any, Any], object] | None) -> None:
+    """A coroutine that nobody awaits would let everything pass."""
+    if inspect.iscoroutinefunction(check):
+        raise TypeError("check is a plain function: nothing runs any more that it could await")
+
+
 def subject_of(
     workflow: Any,
     arg: Any,

@@ -19,18 +19,22 @@ from perdure._core._entries import Entry
 from perdure._journal import decode_entries
 from perdure._runtime._running import RunningStep
 from perdure._runtime._steps import Failure, Success
-from perdure._store import Db
-from perdure.errors import AlreadyCompleted, StoreError, TerminalError
+from perdure._store import Db, Durability, Store
+from perdure.errors import TerminalError
 from perdure.retry import RetryPolicy
-from perdure.service import HandlerKind, HandlerReference, reference_of
+from perdure.service import HandlerReference
+from perdure.testing._outside import Client
 from perdure.testing._sim_disk import Faults, PowerFailed, SectorDisk
 from perdure.testing._sim_environment import Unit
 from perdure.testing._sim_host import SimClock, SimHost, SimStepRunner
 from perdure.testing._sim_loop import SimLoop
-from perdure.testing._sim_process import ProcessDied
+from perdure.testing._sim_store import SimStore
 from perdure.testing._simulation import Simulation
 
-Script = Callable[["Client"], Awaitable[object]]
+MOMENT_S = 0.000_1
+"""It goes by only when nothing is ready any more."""
+
+Script = Callable[[Client], Awaitable[object]]
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,15 @@ class TrialHost(SimHost):
     def __init__(self, trial: Trial, loop: SimLoop, disk: SectorDisk, ids: random.Random) -> None:
         super().__init__(loop, disk, ids)
         self._trial = trial
+
+    def open_store(self, path: str, *, durability: Durability, map_size: int) -> Store:
+        loop = self._loop
+
+        def commit_soon(commit: Callable[[], None]) -> None:
+            loop.call_soon(commit)
+
+        self._store = SimStore(self._disk, schedule=commit_soon, now_ns=lambda: loop.time_ns)
+        return self._store
 
     def ticks(self) -> float:
         if self._trial.subject.perturb:
@@ -147,6 +160,9 @@ class Trial(Simulation):
     """
 
     _disk_type = TrialDisk
+    # A crash takes no time either, so ctx.now() is what it is without one.
+    _latency_s_max = 0.0
+    _restart_s_max = 0.0
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
@@ -237,9 +253,15 @@ class Trial(Simulation):
         self._open = asyncio.Event()
         await self._begin()
         await scenario(self)
+        await self._come_to_rest()
         self._ending = True
         await self._close()
         self._die("closed")
+
+    async def _come_to_rest(self) -> None:
+        """Return when all is done that takes no time, such as what the workflow has sent."""
+        await asyncio.sleep(MOMENT_S)
+        await self.until_open()
 
     def play(self) -> Ending:
         """Run it.
@@ -280,6 +302,8 @@ class Trial(Simulation):
 class TrialLoop(SimLoop):
     """Rounds take no time, and the trial decides what happens when nothing is left to do."""
 
+    round_ns_max = 1  # exclusive
+
     def __init__(self, trial: Trial) -> None:
         super().__init__(random.Random(0))
         self._trial = trial
@@ -289,64 +313,3 @@ class TrialLoop(SimLoop):
 
     def nothing_left(self) -> None:
         self._trial.nothing_left()
-
-
-class Client:
-    """The outside of a trial: the verbs of an engine, each done once, whatever dies meanwhile.
-
-    A call that the process did not live to answer is made again under the same idempotency key; a
-    completion that turns out to have been made already has succeeded. Signals may arrive twice.
-    """
-
-    def __init__(self, trial: Trial) -> None:
-        self._trial = trial
-        self._calls = 0
-
-    @property
-    def world(self) -> Any:
-        """What the trial's ``world`` has made."""
-        return self._trial.world
-
-    async def sleep(self, seconds: float) -> None:
-        """Let time go by, outside."""
-        await self._trial.sleep(seconds)
-
-    def __getattr__(self, name: str) -> Any:
-        verb = getattr(self._trial.engine, name)
-
-        async def asked(*args: Any, **options: Any) -> Any:
-            if name in ("call", "send", "submit"):
-                self._identify(args[0], options)
-            await self._trial.about_to_ask(name)
-            return await self._insist(lambda: verb(*args, **options))
-
-        return asked
-
-    async def begin(self, handler: Any, arg: Any, key: str | None) -> Any:
-        """The result of what the trial is about."""
-        options: dict[str, Any] = {"key": key}
-        self._identify(handler, options)
-        engine = self._trial.engine
-        verb = engine.call if "idempotency_key" in options else engine.submit
-        return await self._insist(lambda: verb(handler, arg, **options))
-
-    def _identify(self, handler: Any, options: dict[str, Any]) -> None:
-        """Give a call an idempotency key, unless it begins a workflow: that has its own key."""
-        reference = reference_of(handler)
-        is_run = reference is not None and reference.definition.kind is HandlerKind.RUN
-        if not is_run and "idempotency_key" not in options:
-            self._calls += 1
-            options["idempotency_key"] = f"script {self._calls}"
-
-    async def _insist(self, ask: Callable[[], Awaitable[Any]]) -> Any:
-        died = False
-        while True:
-            try:
-                return await ask()
-            except (ProcessDied, StoreError):
-                died = True
-                await asyncio.sleep(0.001)
-            except AlreadyCompleted:
-                if not died:
-                    raise
-                return None
