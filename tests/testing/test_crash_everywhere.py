@@ -19,6 +19,7 @@ from perdure.testing import (
     crash_everywhere,
     ran_exactly_once_across_crashes,
 )
+from perdure.testing._trial import TrialLoop
 
 
 class Counter(perdure.VirtualObject):
@@ -317,3 +318,15 @@ async def never_awaited(_: object, __: object) -> None: ...
 def test_an_async_check_is_refused_since_it_would_let_everything_pass() -> None:
     with pytest.raises(TypeError, match="plain function"):
         crash_everywhere(Clock, check=never_awaited)
+
+
+class Endless(perdure.Workflow):
+    async def run(self, ctx: WorkflowContext) -> None:
+        while True:
+            await ctx.sleep(1)
+
+
+def test_a_workflow_that_goes_on_for_ever_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TrialLoop, "rounds_max", 10_000)
+    with pytest.raises(TrialFailed, match="no end after 10,000 rounds"):
+        crash_everywhere(Endless)

@@ -75,6 +75,7 @@ class SimLoop(asyncio.BaseEventLoop):
     """The loop; *chance* draws how long things take."""
 
     round_ns_max = ROUND_NS_MAX
+    rounds_max = ROUNDS_MAX
 
     # Of asyncio's own loop; its stubs do not have them.
     _ready: Any
@@ -146,8 +147,9 @@ class SimLoop(asyncio.BaseEventLoop):
     def _run_once(self) -> None:
         ready, scheduled = self._ready, self._scheduled
         self._rounds += 1
-        if self._rounds > ROUNDS_MAX:
-            raise SimulationStuck(f"no end after {ROUNDS_MAX:,} rounds of the event loop")
+        if self._rounds > self.rounds_max:
+            self._rounds = 0  # what cleans up has rounds of its own
+            raise SimulationStuck(f"no end after {self.rounds_max:,} rounds of the event loop")
         self.time_ns += self._chance.randrange(self.round_ns_max)
         while scheduled and (scheduled[0]._cancelled or _is_dead(scheduled[0])):
             self._drop_first()

@@ -27,7 +27,7 @@ from perdure.testing._outside import Client
 from perdure.testing._sim_disk import Faults, PowerFailed, SectorDisk
 from perdure.testing._sim_environment import Unit
 from perdure.testing._sim_host import SimClock, SimHost, SimStepRunner
-from perdure.testing._sim_loop import SimLoop
+from perdure.testing._sim_loop import SimLoop, SimulationStuck
 from perdure.testing._sim_store import SimStore
 from perdure.testing._simulation import Simulation
 
@@ -269,7 +269,10 @@ class Trial(Simulation):
         Raises:
           TrialFailed, PromiseBroken, or what the script raised.
         """
-        self.run(cast(Any, self._scenario))
+        try:
+            self.run(cast(Any, self._scenario))
+        except SimulationStuck as stuck:
+            raise TrialFailed(f"it comes to no end: {stuck}") from stuck
         assert self.ending is not None
         return self.ending
 
@@ -303,6 +306,7 @@ class TrialLoop(SimLoop):
     """Rounds take no time, and the trial decides what happens when nothing is left to do."""
 
     round_ns_max = 1  # exclusive
+    rounds_max = 300_000  # some seconds
 
     def __init__(self, trial: Trial) -> None:
         super().__init__(random.Random(0))
