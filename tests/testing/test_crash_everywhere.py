@@ -330,3 +330,20 @@ def test_a_workflow_that_goes_on_for_ever_is_told(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(TrialLoop, "rounds_max", 10_000)
     with pytest.raises(TrialFailed, match="no end after 10,000 rounds"):
         crash_everywhere(Endless)
+
+
+def test_what_can_not_begin_is_refused_and_no_result() -> None:
+    with pytest.raises(perdure.InvalidInput, match="needs an argument"):
+        crash_everywhere(Counter.add)
+    with pytest.raises(perdure.NotFound, match="Counter"):
+        crash_everywhere(Counter.add, 1, services=lambda _: [])
+
+
+def test_services_may_be_given_by_an_iterator() -> None:
+    assert crash_everywhere(Teller, services=(each for each in [Mailer(Effects())])).runs > 1
+
+
+def test_points_to_run_alone_may_be_a_list_and_begin_at_one() -> None:
+    assert crash_everywhere(Clock, only=[1, 3]).runs == 2
+    with pytest.raises(ValueError, match="counted from 1"):
+        crash_everywhere(Clock, only=0)

@@ -154,3 +154,8 @@ def test_what_a_workflow_has_sent_is_done_before_the_check() -> None:
         assert mails == ["print", "post"]
 
     explore_orders(Teller, world=list, services=lambda mails: [Mailer(mails)], check=check)
+
+
+def test_a_negative_choice_is_refused() -> None:
+    with pytest.raises(NoSuchOrder):
+        explore_orders(Race, only=[-1])

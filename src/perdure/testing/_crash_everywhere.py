@@ -103,7 +103,7 @@ def crash_everywhere(
     check: Callable[[Any, Any], object] | None = None,
     depth: int = 1,
     runs_max: int = 10_000,
-    only: int | tuple[int, ...] | None = None,
+    only: int | Sequence[int] | None = None,
     retry: RetryPolicy = DEFAULT_RETRY,
     always_replay: bool = False,
     perturb: bool = False,
@@ -136,6 +136,7 @@ def crash_everywhere(
 
     Raises:
       CrashFound: A crash made a difference.
+      InvalidInput: *arg* or *key* is not what the handler takes.
       TrialFailed: It comes to no end even without a crash.
       TypeError: *workflow* is nothing that can be run, or *check* is async.
     """
@@ -170,14 +171,17 @@ class _Explorer:
         self._runs_max = runs_max
         self._runs = 0
 
-    def explore(self, only: int | tuple[int, ...] | None) -> CrashReport:
+    def explore(self, only: int | Sequence[int] | None) -> CrashReport:
         begin = perf_counter()
         first = CrashingTrial(self._subject, ())
         self._expected = first.play()
         self._judge(first)
         self._runs = 1
         if only is not None:
-            self._run(only if isinstance(only, tuple) else (only,))
+            plan = (only,) if isinstance(only, int) else tuple(only)
+            if min(plan, default=1) < 1:
+                raise ValueError(f"points are counted from 1, not from {min(plan)}")
+            self._run(plan)
         else:
             self._crash_after((), len(first.points))
         return CrashReport(

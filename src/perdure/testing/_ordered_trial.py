@@ -159,7 +159,7 @@ class OrderedTrial(Trial):
             return
         position = len(self.choices)
         wanted = self._wanted[position] if position < len(self._wanted) else 0
-        if wanted >= len(options):
+        if not 0 <= wanted < len(options):
             self._fail(
                 NoSuchOrder(f"choice {position} is {wanted}, but only {len(options)} are possible")
             )

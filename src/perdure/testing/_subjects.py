@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
+from perdure._binding import bind_public, register
 from perdure.retry import RetryPolicy
 from perdure.service import HandlerReference, ServiceKind, Workflow, definition_of, reference_of
 from perdure.testing._trial import Script, Subject
@@ -43,8 +44,12 @@ def subject_of(
       services: Further ones; a function is given the world of one trial.
 
     Raises:
+      InvalidInput: *arg* or *key* is not what the handler takes.
+      NotFound: No service has the handler.
       TypeError: It is none of these.
     """
+    if not callable(services):
+        services = tuple(services)  # each trial needs them
     reference = reference_of(workflow)
     if reference is not None:
         handler, make_first = reference, None
@@ -60,11 +65,13 @@ def subject_of(
         first = [] if make_first is None else [make_first(outside)]
         return [*first, *(services(outside) if callable(services) else services)]
 
-    is_keyed = handler.service.kind is not ServiceKind.SERVICE
+    handler_key = None if handler.service.kind is ServiceKind.SERVICE else key
+    # Else its refusal were the result of each trial, and all would be well.
+    bind_public(register(make(world())), handler, arg, handler_key)
     return Subject(
         handler=handler,
         arg=arg,
-        key=key if is_keyed else None,
+        key=handler_key,
         make=make,
         world=world,
         script=script,
