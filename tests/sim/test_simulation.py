@@ -199,3 +199,13 @@ def test_what_needs_threads_of_its_own_is_refused(verb: str) -> None:
             await getattr(sim.engine, verb)("x")
 
     run(scenario)
+
+
+def test_services_may_be_given_by_an_iterator_and_a_loop_may_run_already() -> None:
+    async def say(sim: Simulation) -> None:
+        await sim.insist(lambda: sim.engine.call(Waits.say, "hello", key="1"))
+
+    async def inside() -> list[SimulationRun]:
+        return simulate(say, services=(each for each in [Waits()]), seeds=2)
+
+    assert len(asyncio.run(inside())) == 2

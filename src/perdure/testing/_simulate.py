@@ -6,9 +6,11 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from perdure.retry import DEFAULT_RETRY, RetryPolicy
+from perdure.testing._in_a_loop import outside_of_loops
 from perdure.testing._sim_device import Landed
 from perdure.testing._sim_disk import Faults
 from perdure.testing._simulation import Scenario, Services, Simulation, SimulationRun
@@ -76,6 +78,8 @@ def simulate(
         seeds = [seed]
     elif isinstance(seeds, int):
         seeds = range(seeds)
+    if not callable(services):
+        services = tuple(services)  # each process needs them
     runs = []
     for each in seeds:
         simulation = Simulation(
@@ -89,7 +93,7 @@ def simulate(
             landed=landed,
         )
         try:
-            runs.append(simulation.run(scenario))
+            runs.append(outside_of_loops(partial(simulation.run, scenario)))
         except Exception as error:
             raise SimulationFailed(simulation.so_far(), error, replay_line(each)) from error
     return runs
