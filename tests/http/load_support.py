@@ -85,9 +85,7 @@ class Served:
 
     async def __aenter__(self) -> Served:
         command = [sys.executable, str(PROGRAM), str(self._directory), str(self.port)]
-        self._process = await asyncio.to_thread(
-            subprocess.Popen, command, env=self._environment
-        )
+        self._process = await asyncio.to_thread(subprocess.Popen, command, env=self._environment)
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", self.port)
