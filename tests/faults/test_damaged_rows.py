@@ -1,4 +1,4 @@
-"""Rows with a flipped bit, under a running engine: named with what to do, and no other is stopped."""
+"""Rows with a flipped bit under an engine: they are named with what to do, and others go on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from perdure import (
 )
 from perdure._ids import parse_id
 from perdure._runtime._layout import key_group
-from perdure.errors import PerdureError
 
 REMEDY = "the checksum does not match; `perdure doctor --deep` tells more, a backup helps"
 
@@ -86,7 +85,7 @@ def begin(path: Path, *, ended: bool = False) -> str:
 
 
 class Damage:
-    """While entered, a bit of each row under *prefix* is flipped, as by a disk; then it is whole."""
+    """While entered, a bit of each row under *prefix* is flipped; then they are whole again."""
 
     def __init__(self, path: Path, database: str, prefix: bytes) -> None:
         self._path, self._database, self._prefix = path, database.encode(), prefix
@@ -174,7 +173,9 @@ def test_a_damaged_journal_pauses_its_invocation_until_it_is_whole_again(path: P
                 assert named in str(refusal.value)
                 await engine.call(Order.answer, "yes", key="damaged")
                 paused = InvocationFilter(status=Status.PAUSED)
-                while not (page := await engine.invocations(paused)).items:
+                while not (  # noqa: ASYNC110 - nothing tells of a pause
+                    page := await engine.invocations(paused)
+                ).items:
                     await asyncio.sleep(0.001)
                 assert named in str(page.items[0].last_failure)
                 await others_go_on(engine)
@@ -266,10 +267,7 @@ def test_a_row_damaged_where_a_unit_is_written_stops_the_engine_and_nothing_is_l
                     await engine.call(Order.answer, "yes", key="damaged")
                 assert named in str(refusal.value)
             assert not engine.is_open
-            try:
-                await engine.close()
-            except PerdureError as error:
-                assert named in str(error)
+            await engine.close()
         async with engine_on(path) as engine:
             await engine.call(Order.answer, "yes", key="damaged")
             assert await engine.attach(waits) == "bread yes"

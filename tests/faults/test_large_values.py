@@ -158,7 +158,7 @@ def test_a_byte_more_is_refused_to_who_asks_from_outside_and_nothing_is_lost(
             await engine.call(Large.resolve, b"small", key="k")
             await engine.signal(handle.id, "signal", b"small")
             waits = await engine.call(Large.awakeable, key="k")
-            with pytest.raises(InvalidInput, match="awakeable.* the limit is 33,554,432"):
+            with pytest.raises(InvalidInput, match=r"awakeable.* the limit is 33,554,432"):
                 await engine.resolve_awakeable(waits, value)
             await engine.resolve_awakeable(waits, b"small")
             assert await handle.result() == [len(b"small")] * 7

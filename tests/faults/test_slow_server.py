@@ -1,4 +1,4 @@
-"""A server whose disk takes 100 ms for each sync: many share one, and it takes no more than it can."""
+"""A server whose disk takes 100 ms for a sync: many share one, and too much is refused."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ async def ask(port: int, path: str, value: object, key: str) -> Answer:
         connection.close()
 
 
+@pytest.mark.long
 def test_many_who_ask_at_once_wait_for_a_few_syncs_together(
     failing_calls: Path, tmp_path: Path
 ) -> None:
