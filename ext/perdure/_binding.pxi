@@ -97,6 +97,8 @@ cdef str strerror(int code):
     return f"{(<bytes>text).decode('utf-8', 'replace')} (code {code})"
 
 
+cdef str DAMAGED = "`perdure doctor --deep` tells more, a backup helps"
+
 cdef dict CODE_TEXTS = {
     ERR_TRUNCATED: "the data ends in the middle of a field",
     ERR_NOT_MINIMAL: "a number is written longer than needed",
@@ -108,8 +110,8 @@ cdef dict CODE_TEXTS = {
     ERR_EMPTY_FIELD: "an entry states a field that is empty",
     ERR_TRAILING: "bytes follow the last entry",
     ERR_UTF8: "a name is not UTF-8",
-    ERR_CHECKSUM: "the checksum does not match",
-    ERR_SHORT_VALUE: "the value is too short to carry a checksum",
+    ERR_CHECKSUM: f"the checksum does not match; {DAMAGED}",
+    ERR_SHORT_VALUE: f"the value is too short to carry a checksum; {DAMAGED}",
 }
 
 
@@ -121,7 +123,7 @@ cdef dict REMEDIES = {
     **dict.fromkeys((EMFILE, ENFILE), "too many files are open; allow more (ulimit -n)"),
     **dict.fromkeys(
         (MDB_CORRUPTED, MDB_PAGE_NOTFOUND),
-        "the file is damaged; `perdure doctor --deep` tells more, a backup helps",
+        f"the file is damaged; {DAMAGED}",
     ),
     EIO: "the disk may be full or failing, the system's log tells",
     EROFS: "it is on a read-only file system; mount that for writing",

@@ -132,14 +132,14 @@ cdef class Queries:
     cdef tuple _chunk(self, int db, bytes key, const uint8_t* data, size_t size, type make):
         cdef const uint8_t* index
         if len(key) != 20:
-            raise StoreCorrupt(f"{self._where(db, key)}: not a journal key")
+            raise StoreCorrupt(f"{self._where(db, key)}: not a journal key; {DAMAGED}")
         index = <const uint8_t*><const char*>key + 16
         try:
             entries = decode_chunk(data, size, make)
         except StoreCorrupt as error:
-            raise StoreCorrupt(f"{self._where(db, key)}: {error}") from error
+            raise StoreCorrupt(f"{self._where(db, key)}: {error}; {DAMAGED}") from error
         if not entries:                  # a reader goes on behind its last one: it would never end
-            raise StoreCorrupt(f"{self._where(db, key)}: a chunk without entries")
+            raise StoreCorrupt(f"{self._where(db, key)}: a chunk without entries; {DAMAGED}")
         return (
             (<uint32_t>index[0] << 24) | (<uint32_t>index[1] << 16)
             | (<uint32_t>index[2] << 8) | index[3],

@@ -40,6 +40,14 @@ int faults_failed(void) { return faults.failed; }
 const char *faults_failed_call(void) { return faults.failed_call; }
 void faults_slow_syncs(int sync_ms) { faults.sync_ms = sync_ms; }
 
+/* In a program that knows nothing of this library, the environment says it. */
+__attribute__((constructor)) static void from_environment(void) {
+    const char *sync_ms = getenv("FAULTS_SYNC_MS");
+    if (sync_ms != NULL) {
+        faults.sync_ms = atoi(sync_ms);
+    }
+}
+
 static int is_ours(const char *path) {
     const char *end = path + strlen(path);
     return (end - path >= 4 && strcmp(end - 4, ".mdb") == 0) ||

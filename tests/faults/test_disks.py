@@ -121,7 +121,9 @@ def test_a_file_that_may_not_be_written_is_named_with_what_to_do(tmp_path: Path,
     asyncio.run(check_kept(path, acknowledged, effects))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))]
+)
 def test_damaged_pages_are_a_finding_of_the_doctor_and_nobody_elses_process_ends(
     tmp_path: Path, seed: int
 ) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults_support import FOR_EVER, run_child, succeeded
@@ -20,8 +23,11 @@ REMEDIES = {
 
 @pytest.mark.parametrize(
     ("code", "durability"),
-    [(errno.EIO, "fsync"), (errno.ENOSPC, "os"), (errno.EROFS, "fsync")],
-    ids=["EIO", "ENOSPC", "EROFS"],
+    [
+        pytest.param(errno.EIO, "fsync", id="EIO"),
+        pytest.param(errno.ENOSPC, "os", id="ENOSPC", marks=pytest.mark.long),
+        pytest.param(errno.EROFS, "fsync", id="EROFS", marks=pytest.mark.long),
+    ],
 )
 def test_whichever_call_of_a_commit_fails_all_that_was_acknowledged_is_there(
     failing_calls: Path, tmp_path: Path, code: int, durability: str
@@ -44,9 +50,21 @@ def test_whichever_call_of_a_commit_fails_all_that_was_acknowledged_is_there(
         assert failure.endswith("nothing more is written until the directory is opened again")
 
 
-@pytest.mark.parametrize("count", [1, FOR_EVER], ids=["once", "for-ever"])
-@pytest.mark.parametrize("existing", ["existing", "new"])
-@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
+def openings() -> Iterator[Any]:
+    """Each way in which calls of an opening fail; two of them suffice for every day."""
+    codes = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
+    counts = {"once": 1, "for-ever": FOR_EVER}
+    for names in itertools.product(codes, ("existing", "new"), counts):
+        code, existing, count = names
+        quick = names in (("EIO", "existing", "once"), ("EIO", "new", "for-ever"))
+        yield pytest.param(
+            *(codes[code], existing, counts[count]),
+            id="-".join(names),
+            marks=[] if quick else [pytest.mark.long],
+        )
+
+
+@pytest.mark.parametrize(("code", "existing", "count"), [*openings()])
 def test_whichever_call_of_an_opening_fails_it_says_why_and_the_next_opening_is_whole(
     failing_calls: Path, tmp_path: Path, code: int, existing: str, count: int
 ) -> None:

@@ -113,6 +113,7 @@ def test_a_map_that_can_not_grow_breaks_the_store_and_reopening_recovers(tmp_pat
     assert int(acknowledged) > 10
 
 
+@pytest.mark.long
 def test_what_wants_too_much_memory_fails_alone(tmp_path: Path) -> None:
     child = run_child("limited_children:run_out_of_memory", tmp_path / "data")
     said = json.loads(succeeded(child))

@@ -197,6 +197,7 @@ def watchdogs() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "perdure-watchdog"]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_an_idle_engine_is_not_looked_at_and_work_wakes_who_watches(resident_place: Place) -> None:
     async def acts(ctx: WorkflowContext) -> None:
@@ -249,6 +250,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.long
 def test_a_process_that_was_stopped_has_held_up_nothing(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", STOPPED, str(tmp_path / "data")],

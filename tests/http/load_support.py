@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -69,17 +70,22 @@ class Connection:
 
 
 class Served:
-    """The server on *directory* in a process of its own, while entered; ended by SIGTERM."""
+    """The server on *directory* in a process of its own, while entered; ended by SIGTERM.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+      environment: What its environment has in addition to ours.
+    """
+
+    def __init__(self, directory: Path, **environment: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
         self._directory = directory
+        self._environment = {**os.environ, **environment}
 
     async def __aenter__(self) -> Served:
         command = [sys.executable, str(PROGRAM), str(self._directory), str(self.port)]
-        self._process = await asyncio.to_thread(subprocess.Popen, command)
+        self._process = await asyncio.to_thread(subprocess.Popen, command, env=self._environment)
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", self.port)

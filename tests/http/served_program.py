@@ -26,6 +26,12 @@ class Decision(perdure.Workflow):
         return f"{question} {await ctx.promise('verdict', str)}"
 
 
+class Echo(perdure.Service):
+    @perdure.handler
+    async def echo(self, ctx: Context, text: str) -> str:
+        return text
+
+
 class Server(perdure.Service):
     """What the tests look at inside of the process."""
 
@@ -44,7 +50,7 @@ class Server(perdure.Service):
         return sum(map(len, scheduler.answers._waiters.values()))
 
 
-SERVICES = [Tally(), Decision()]
+SERVICES = [Tally(), Decision(), Echo()]
 
 if __name__ == "__main__":
     server = Server()

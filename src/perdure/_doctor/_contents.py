@@ -165,7 +165,7 @@ class Contents:
                     raise StoreCorrupt("the row is not where its key belongs")
             except StoreCorrupt as error:
                 if not told:
-                    self._damaged(db, key, str(error).rpartition(": ")[2])
+                    self._damaged(db, key, str(error).rpartition(": ")[2].partition(";")[0])
             else:
                 sound.append((key, value))
         return sound, keys[-1]

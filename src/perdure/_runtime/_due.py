@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from perdure._core._entries import Entry, Kind
 from perdure._core._machine import START
+from perdure._ids import format_id
 from perdure._runtime._instance import LIVE, Delivery
 from perdure._runtime._layout import Backoff, TimerKey
 from perdure._store import Db
-from perdure.errors import InternalError
+from perdure.errors import InternalError, StoreCorrupt
 
 if TYPE_CHECKING:
     from perdure._runtime._scheduler import Scheduler
@@ -98,7 +99,12 @@ class DueTimers:
             scheduler.pump.enqueue(instance)
 
     def _may_run(self, invocation_id: bytes) -> bool:
-        record = self._scheduler.answers.record(invocation_id)
+        try:
+            record = self._scheduler.answers.record(invocation_id)
+        except StoreCorrupt as damage:
+            # One damaged record is no reason not to open, or to stop all others.
+            logger.error("%s is left alone: %s", format_id(invocation_id), damage)
+            return False
         if record is None or self._scheduler.registry.is_registered(record):
             return True  # of a missing one, nothing is to be said: loading it shows so
         if self._blocked is not None:

@@ -37,6 +37,7 @@ from perdure._runtime._purges import Purges
 from perdure._runtime._sites import SiteTable
 from perdure._runtime._timers import Timers
 from perdure._store import Db, Store
+from perdure.errors import StoreCorrupt
 
 _COMPLETIONS = frozenset({Kind.PROMISE_RESOLVE, Kind.PROMISE_REJECT})
 _NOTHING, _JOURNAL = int(Kept.NOTHING), int(Kept.JOURNAL)
@@ -152,10 +153,13 @@ class Ledger:
             return True
         if self.backoffs.holds_attempt(invocation_id):
             return True
-        value = self._store.get(Db.INVOCATIONS, invocation_id, b"")
-        if value is None:
-            return False
-        record = Record.unpack(value, invocation_id)
+        try:
+            value = self._store.get(Db.INVOCATIONS, invocation_id, b"")
+            if value is None:
+                return False
+            record = Record.unpack(value, invocation_id)
+        except StoreCorrupt:
+            return False  # who loads it is told, and nobody else is stopped
         return self.inboxes.waits(key_group(record.service, record.key), invocation_id)
 
     def pending(self, invocation_id: bytes) -> list[Delivery]:

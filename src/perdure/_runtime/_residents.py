@@ -102,7 +102,12 @@ class Residents:
             return
         if invocation_id in self.by_id:
             return
-        record = scheduler.answers.record(invocation_id)
+        try:
+            record = scheduler.answers.record(invocation_id)
+        except StoreCorrupt as damage:
+            # One damaged record is no reason to stop all others. It stays ready.
+            logger.error("%s is left alone: %s", format_id(invocation_id), damage)
+            return
         if record is None or not scheduler.registry.is_registered(record):
             return  # completed meanwhile, or blocked: left alone
         if scheduler.store.get(Db.PAUSED, invocation_id, b"") is not None:
