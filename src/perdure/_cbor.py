@@ -363,11 +363,15 @@ _LOADS_OPTIONS: Final[dict[str, Any]] = (
 )
 
 
+# What cbor2 makes of a map that is a key, or within one or a set: a frozen dataclass, when written.
+_FROZEN_MAP: Final = getattr(cbor2, "frozendict", dict)
+
+
 def _require_plain(value: Any, kind: type, depth: int) -> None:
-    """Refuse what cbor2 decodes and perdure never writes: undefined, maps as keys."""
+    """Refuse what cbor2 decodes and perdure never writes: undefined, simple values."""
     if depth <= 0:
         raise ValueError(f"nested deeper than {NESTING_MAX} levels")
-    if kind is dict:
+    if kind is dict or kind is _FROZEN_MAP:
         if not _LEAVES.issuperset(map(type, value)):
             for key in value:
                 if type(key) not in _LEAVES:

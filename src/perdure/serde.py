@@ -376,7 +376,9 @@ def decode_failure(payload: bytes) -> TerminalError:
         case [str(kind), str(message), int(code), dict(metadata)]:
             return _FAILURES.get(kind, TerminalError)(message, code, metadata)
         case other:
-            raise StoreCorrupt(f"failure: the stored bytes are not a failure: {other!r:.100}")
+            # Not its text: that of an integer of more than 4300 digits is refused by Python.
+            kind = type(other).__name__
+            raise StoreCorrupt(f"failure: the stored bytes are a `{kind}` that is no failure")
 
 
 def describe_failure(error: BaseException) -> str:

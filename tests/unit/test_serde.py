@@ -56,6 +56,11 @@ class Payment:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Spot:
+    at: float
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     sku: str
@@ -573,6 +578,24 @@ def test_a_value_of_exactly_the_limit_is_stored() -> None:
 def test_bytes_that_perdure_never_writes_are_corrupt(payload: str) -> None:
     with pytest.raises(StoreCorrupt, match="result of step 'charge'"):
         serde_for(UNTYPED).decode(bytes.fromhex(payload), PLACE)
+
+
+@pytest.mark.parametrize("number", [1.5, 1.0, 2, 200])  # bytes that begin a tag are in some
+@pytest.mark.parametrize(
+    ("annotation", "of"),
+    [
+        (dict[Spot, int], lambda spot: {spot: 1}),
+        (set[Spot], lambda spot: {spot}),
+        (dict[tuple[Spot], int], lambda spot: {(spot,): 1}),
+    ],
+)
+def test_records_are_read_back_from_keys_and_sets(annotation: Any, of: Any, number: float) -> None:
+    value = of(Spot(number))
+    serde = serde_for(annotation)
+    assert serde.decode(serde.encode(value, PLACE), PLACE) == value
+    untyped = serde_for(UNTYPED)
+    stored = untyped.encode(value, PLACE)
+    assert untyped.encode(untyped.decode(stored, PLACE), PLACE) == stored
 
 
 @given(st.binary(max_size=64))
