@@ -27,6 +27,7 @@ cdef class Machine(Commands):
 
     @cython.locals(operation=Operation, entries=list)
     cpdef activate(self, object notification, long long now_ms)
+
     @cython.locals(asker=LoopFuture, entries=list)
     cpdef answer(self, object entry)
     cpdef _settled(self, long long first_index, list entries)
@@ -35,6 +36,7 @@ cdef class Machine(Commands):
 
     @cython.locals(operation=Operation)
     cpdef _run(self, object notification)
+
     @cython.locals(main=LoopTask)
     cpdef _drive(self, bint cancelled)
     cpdef _cancel(self)

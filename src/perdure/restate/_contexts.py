@@ -35,11 +35,15 @@ class RestateRequest(Request):
         object.__setattr__(self, "headers", headers)
         object.__setattr__(self, "idempotency_key", idempotency_key)
 
-    @property
-    def attempt(self) -> NoReturn:
-        raise NotSupportedOnRestate(
-            "ctx.request.attempt: Restate does not tell a handler which attempt it is"
-        )
+    def __getattr__(self, name: str) -> NoReturn:
+        if name == "attempt":  # the one that is not set
+            raise NotSupportedOnRestate(
+                "ctx.request.attempt: Restate does not tell a handler which attempt it is"
+            )
+        raise AttributeError(name)
+
+    def __repr__(self) -> str:
+        return f"Request(headers={self.headers!r}, idempotency_key={self.idempotency_key!r})"
 
 
 class RestateCall(Call[Any]):
