@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar, cast
@@ -75,7 +76,8 @@ class Bridge:
         # What has begun other invocations, by the ids that the machine knows them by.
         self._children: dict[str, RestateDurableCallFuture[Any] | SendHandle] = {}
         self._awakeables: dict[int, RestateDurableFuture[Any]] = {}
-        self._cancellations = 0  # that have come, and are not delivered
+        # What has come and is not delivered, in its order; None: a cancellation.
+        self._arrived: deque[int | None] = deque()
         self._calls_cancelled: set[int] = set()  # by the SDK, as it does with those of a cancelled
 
     def make_awakeable(self, index: int) -> str:
@@ -181,36 +183,46 @@ class Bridge:
 
     async def notification(self) -> Entry:
         """The next thing that the handler is to be told."""
-        while not self._cancellations:
-            waiting = [(index, each.future) for index, each in sorted(self._begun.items())]
-            done = await self._wait([future for _, future in waiting])
-            for index, future in waiting:
-                if any(future is each for each in done):
-                    return await self._told(index, self._begun.pop(index))
-        self._cancellations -= 1
-        return Entry(Kind.CANCELLED)
+        while True:
+            while self._arrived:
+                index = self._arrived.popleft()
+                if index is None:
+                    return Entry(Kind.CANCELLED)
+                begun = self._begun.pop(index, None)
+                if begun is not None:  # the handler has not cancelled it since
+                    return await self._told(index, begun)
+            await self._wait()
 
     async def settled(self, future: Awaitable[T]) -> T:
-        """The value of a future of the SDK's; a cancellation that comes meanwhile is kept."""
-        while not await self._wait([cast("RestateDurableFuture[Any]", future)]):
+        """The value of a future of the SDK's; what else comes meanwhile is kept."""
+        while not await self._wait(cast("RestateDurableFuture[Any]", future)):
             pass
         return await future
 
-    async def _wait(
-        self, futures: list[RestateDurableFuture[Any]]
-    ) -> list[RestateDurableFuture[Any]]:
-        """Those that are done of *futures*; none: a cancellation has come."""
+    async def _wait(self, asked: RestateDurableFuture[Any] | None = None) -> bool:
+        """Wait until something has come; whether it is what was *asked*."""
+        # All that is outstanding is waited for, always. The SDK tells of one at a time, in the
+        # order of its journal, but not of the order of what it had no reason to tell of.
+        waiting = {
+            id(each.future): index
+            for index, each in self._begun.items()
+            if index not in self._arrived
+        }
+        futures = [self._begun[index].future for index in waiting.values()]
+        if asked is not None:
+            futures.append(asked)
         try:
             done, _ = await restate.wait_completed(*futures)
         except SdkTerminalError:
             # Waiting fails for no other reason: the futures' own failures come with their values.
             self._cancelled()
-            return []
-        return done
+            return False
+        self._arrived += [waiting[id(future)] for future in done if future is not asked]
+        return any(future is asked for future in done)
 
     def _cancelled(self) -> None:
         """A cancellation has come; the SDK has passed it on to all that was called."""
-        self._cancellations += 1
+        self._arrived.append(None)
         self._calls_cancelled.update(
             index for index, each in self._begun.items() if each.operation.kind == Kind.CALL
         )
