@@ -76,6 +76,7 @@ class Bridge:
         # What has begun other invocations, by the ids that the machine knows them by.
         self._children: dict[str, RestateDurableCallFuture[Any] | SendHandle] = {}
         self._awakeables: dict[int, RestateDurableFuture[Any]] = {}
+        self._cleared: set[str] = set()  # state, since it was set last
         # What has come and is not delivered, in its order; None: a cancellation.
         self._arrived: deque[int | None] = deque()
         self._calls_cancelled: set[int] = set()  # by the SDK, as it does with those of a cancelled
@@ -140,8 +141,10 @@ class Bridge:
         context = self._context
         kind, name, payload = entry.kind, entry.name, entry.payload or b""
         if kind == Kind.STATE_SET:
+            self._cleared.discard(name)
             context.set(name, private_bytes(payload), _BYTES)
         elif kind == Kind.STATE_CLEAR:
+            self._cleared.add(name)
             context.clear(name)
         elif kind == Kind.STATE_CLEAR_ALL:
             context.clear_all()
@@ -251,7 +254,8 @@ class Bridge:
             )
         if kind == Kind.STATE_KEYS:
             names = await self.settled(context.state_keys())
-            return asked._replace(payload=encode_names(sorted(names)))
+            # The SDK still lists what was cleared of the state that came with the invocation.
+            return asked._replace(payload=encode_names(sorted(set(names) - self._cleared)))
         if kind == Kind.PROMISE_PEEK:
             return await self._peeked(asked)
         if kind == Kind.LOOK_UP:

@@ -38,7 +38,9 @@ def _add(
     handler: HandlerDefinition,
     run: Callable[[Any, bytes], Awaitable[bytes]],
 ) -> None:
-    serdes = {"input_serde": BytesSerde(), "output_serde": BytesSerde()}
+    serdes: dict[str, Any] = {"input_serde": BytesSerde(), "output_serde": BytesSerde()}
+    if handler.kind in (HandlerKind.SHARED, HandlerKind.WORKFLOW_SHARED):
+        serdes["state_preload"] = False  # it reads what is there then, not what was when it began
 
     async def handle(context: Any, body: bytes) -> bytes:
         return await run(context, body)
