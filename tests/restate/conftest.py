@@ -9,31 +9,32 @@ from collections.abc import Iterator
 import pytest
 from restate_server import PACKAGE
 from scripted import SERVICES
-from worlds import QUICK_RETRIES, SUSPENDING, Place, World, hosted, restate_server
+from worlds import QUICK_RETRIES, SUSPENDING, Place, World, hosted, outside, restate_server
 
 import perdure.restate
 
 
 @pytest.fixture(scope="session")
-def handlers() -> Iterator[str]:
-    """Where the scripted services are served to Restate."""
+def handlers() -> Iterator[list[str]]:
+    """Where the scripted services are served to Restate, and what is no handler of perdure's."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         pytest.skip(f"{PACKAGE} is for Linux on x86-64")
-    with hosted(perdure.restate.app([service() for service in SERVICES])) as url:
-        yield url
+    services = [service() for service in SERVICES]
+    with hosted(perdure.restate.app(services)) as url, hosted(outside()) as other:
+        yield [url, other]
 
 
 @pytest.fixture(scope="session")
-def restate_normal(handlers: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def restate_normal(handlers: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     directory = tmp_path_factory.mktemp("restate") / "server"
-    with restate_server(directory, [handlers], QUICK_RETRIES) as place:
+    with restate_server(directory, handlers, QUICK_RETRIES) as place:
         yield place
 
 
 @pytest.fixture(scope="session")
-def restate_suspending(handlers: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def restate_suspending(handlers: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     directory = tmp_path_factory.mktemp("suspending") / "server"
-    with restate_server(directory, [handlers], QUICK_RETRIES + SUSPENDING) as place:
+    with restate_server(directory, handlers, QUICK_RETRIES + SUSPENDING) as place:
         yield place
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import hypercorn.asyncio
 import httpx
+import restate
 from engine_support import QUICK
 from hypercorn.config import Config
 from loopback import listening, url_of
@@ -25,7 +26,7 @@ from perdure import Engine
 
 T = TypeVar("T")
 
-HANG_S = 30.0
+HANG_S = 10.0
 """A test that takes longer hangs."""
 
 SUSPENDING = """
@@ -95,9 +96,28 @@ class World:
 
         return asyncio.run(main())
 
+    async def signal(self, verbs: Any, invocation_id: str, name: str, value: Any) -> None:
+        """Send a signal, as one can there: Restate takes them from handlers of its SDKs alone."""
+        if self.on_restate:
+            arg = {"id": invocation_id, "name": name, "value": value}
+            await verbs.call("Outside.signal", arg)
+        else:
+            await verbs.signal(invocation_id, name, value)
+
     def result(self, body: Body) -> Any:
         """The result of *body* as the run of a workflow."""
         return self.play(lambda verbs: verbs.submit(Script.run, named(body), key=self.key))
+
+
+def outside() -> Any:
+    """An app of the SDK's own, without perdure."""
+    service = restate.Service("Outside")
+
+    @service.handler()
+    async def signal(ctx: restate.Context, arg: dict[str, Any]) -> None:
+        ctx.resolve_signal(arg["id"], arg["name"], arg["value"])
+
+    return restate.app([service])
 
 
 # -- the real thing -------------------------------------------------------------------------------
