@@ -79,9 +79,13 @@ async def wait(ctx: restate.Context) -> str:
 
 @desk.handler()
 async def nap(ctx: restate.Context, seconds: float) -> str:
-    """Waits for a timer, running."""
+    """Waits for a timer, running, behind a step."""
+    await ctx.run_typed("lie down", _lie_down)
     await ctx.sleep(timedelta(seconds=seconds), name="nap")
     return "awake"
+
+
+def _lie_down() -> None: ...
 
 
 @desk.handler()

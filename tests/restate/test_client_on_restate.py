@@ -399,6 +399,7 @@ def test_acts_reach_all_that_a_filter_means(server: Restate) -> None:
         mine = InvocationFilter(service=Counter, key=key)
         assert await client.pause(mine) == 1
         await until_status(client, holds[0].id, Status.PAUSED)
+        assert await client.purge(InvocationFilter(key=key, status="paused")) == 0
         assert await client.resume(mine) == 1
         assert await client.kill(InvocationFilter(key=key, status="pending")) == 2
         assert await client.cancel(mine) == 1
@@ -444,6 +445,25 @@ def test_invocations_are_listed_page_by_page(server: Restate) -> None:
         assert (await client.invocations(InvocationFilter(key=key, older_than=3600))).items == []
         old = InvocationFilter(key=key, older_than=0)
         assert len((await client.invocations(old)).items) == 5
+
+    on(server, main)
+
+
+def test_pages_lose_none_of_those_accepted_in_one_millisecond(server: Restate) -> None:
+    async def main(client: Client) -> None:
+        key = next(_keys)
+        sends = [client.send(Counter.key_of, key=key) for _ in range(60)]
+        sent = {handle.id for handle in await asyncio.gather(*sends)}
+        at_once = (await client.invocations(InvocationFilter(key=key))).items
+        assert len({item.created_at for item in at_once}) < 60
+        cursor: str | None = None
+        listed: list[str] = []
+        while cursor is not None or not listed:
+            page = await client.invocations(InvocationFilter(key=key), limit=7, cursor=cursor)
+            listed += [item.id for item in page.items]
+            cursor = page.cursor
+        assert len(listed) == 60
+        assert set(listed) == sent
 
     on(server, main)
 
@@ -507,7 +527,7 @@ def test_describe_names_calls_timers_steps_and_failures(server: Restate) -> None
         assert (failure.message, failure.code) == ("lost", 410)
         assert entries["step done", ""].answers == entries["step", "lose"].index
         nap = await client.send("Desk.nap", 3600)
-        found = await until(lambda: client.describe(nap.id), lambda it: it.waiting_on)
+        found = await until(lambda: client.describe(nap.id), lambda it: it.journal_length == 4)
         assert [(each.kind, each.name) for each in found.waiting_on] == [("timer", "nap")]
         assert found.waiting_on[0].deadline is not None
         assert not found.waits_without_timeout
