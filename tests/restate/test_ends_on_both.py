@@ -148,8 +148,8 @@ def test_what_was_called_is_cancelled_with_its_caller_and_what_was_sent_is_not(
     async def body(ctx: WorkflowContext) -> Any:
         ref = ctx.send(Thing.act, sent, key=f"{ctx.key}-sent")
         call = ctx.call(Thing.act, called, key=f"{ctx.key}-called")
-        while not {"called begun", "sent begun"} <= set(seen):
-            await ctx.sleep(0.01)
+        for name in ("called", "sent"):
+            await ctx.run("both", seen.until, f"{name} begun")
         await ctx.run("tell", seen.tell, "both begun")
         try:
             await call
@@ -255,8 +255,7 @@ def test_a_handler_cancels_others(world: World, verb: str) -> None:
             begun: Any = ctx.call(Script.run, named_other, key=key)
         else:
             begun = ctx.send(Script.run, named_other, key=key)
-        while "begun" not in seen:
-            await ctx.sleep(0.01)
+        await ctx.run("it has begun", seen.until, "begun")
         if verb == "ctx.cancel":
             ctx.cancel(await begun.invocation_id())
         else:
@@ -460,7 +459,7 @@ def test_a_saga_undoes_in_reverse_what_was_done(world: World) -> None:
 
     async def body(ctx: WorkflowContext) -> Any:
         try:
-            async with perdure.saga(ctx) as saga:
+            async with perdure.Saga(ctx) as saga:
                 for what in ("flight", "hotel"):
                     await saga.run(f"book {what}", seen.tell, what, undo=_undo(seen, what))
                 raise TerminalError("no car")
