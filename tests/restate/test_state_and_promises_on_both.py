@@ -255,7 +255,7 @@ def test_a_promise_is_completed_once(world: World) -> None:
 def test_a_second_completion_from_outside_is_refused(world: World) -> None:
     async def story(verbs: Any) -> Any:
         await verbs.call(Script.resolve, "once", key=world.key)
-        with pytest.raises(TerminalError) as refused:
+        with pytest.raises(AlreadyCompleted) as refused:
             await verbs.call(Script.resolve, "once", key=world.key)
         return [str(refused.value), refused.value.code]
 
