@@ -25,14 +25,18 @@ def handlers() -> Iterator[list[str]]:
 
 
 @pytest.fixture(scope="session")
-def restate_normal(handlers: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def restate_normal(
+    handlers: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
     directory = tmp_path_factory.mktemp("restate") / "server"
     with restate_server(directory, handlers, QUICK_RETRIES) as place:
         yield place
 
 
 @pytest.fixture(scope="session")
-def restate_suspending(handlers: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def restate_suspending(
+    handlers: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
     directory = tmp_path_factory.mktemp("suspending") / "server"
     with restate_server(directory, handlers, QUICK_RETRIES + SUSPENDING) as place:
         yield place

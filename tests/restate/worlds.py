@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
 import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -46,10 +47,11 @@ SMALL = 'rocksdb-total-memory-size = "256.0 MiB"\n'
 
 
 class Place(NamedTuple):
-    """URLs of a Restate server."""
+    """URLs of a Restate server, and its process."""
 
     ingress: str
     admin: str
+    process: subprocess.Popen[bytes]
 
 
 class World:
@@ -73,7 +75,7 @@ class World:
     async def open(self, services: list[Any] | None = None) -> AsyncIterator[Any]:
         """What has the verbs of an engine; Any: an engine or a client."""
         if isinstance(self._place, Place):
-            url, admin_url = self._place
+            url, admin_url, _ = self._place
             async with perdure.connect(url, admin_url=admin_url) as client:
                 yield client
         else:
@@ -88,13 +90,21 @@ class World:
                 yield engine
 
     def play(self, story: Callable[[Any], Awaitable[T]], services: list[Any] | None = None) -> T:
-        """What *story*, which is given the verbs, returns; it fails, rather than hangs."""
+        """What *story*, which is given the verbs, returns; it fails, rather than hangs.
+
+        Args:
+          services: In the place of the scripted ones.
+        """
 
         async def main() -> T:
             async with asyncio.timeout(HANG_S), self.open(services) as verbs:
                 return await story(verbs)
 
-        return asyncio.run(main())
+        with contextlib.ExitStack() as stack:
+            if services is not None and isinstance(self._place, Place):
+                uri = stack.enter_context(hosted(perdure.restate.app(services)))
+                asyncio.run(_register(self._place, [uri]))
+            return asyncio.run(main())
 
     async def signal(self, verbs: Any, invocation_id: str, name: str, value: Any) -> None:
         """Send a signal, as one can there: Restate takes them from handlers of its SDKs alone."""
@@ -167,23 +177,20 @@ def restate_server(directory: Path, uris: list[str], extra: str) -> Iterator[Pla
         "--base-dir",
         directory / "base",
     ]
-    place = Place(f"http://127.0.0.1:{ingress}", f"http://127.0.0.1:{admin}")
     with _running(command, directory / "server.log", HERE) as process:
-        asyncio.run(_register(place, uris, process))
+        place = Place(f"http://127.0.0.1:{ingress}", f"http://127.0.0.1:{admin}", process)
+        asyncio.run(_register(place, uris))
         yield place
 
 
-async def _register(place: Place, uris: list[str], process: Any) -> None:
+async def _register(place: Place, uris: list[str]) -> None:
+    ingress, admin, process = place
     async with httpx.AsyncClient() as client:
         services: set[str] = set()
         for uri in uris:
-            made = await _until_ok(
-                client, "POST", f"{place.admin}/deployments", {"uri": uri}, process
-            )
+            made = await _until_ok(client, "POST", f"{admin}/deployments", {"uri": uri}, process)
             services |= {each["name"] for each in made.json()["services"]}
         known: set[str] = set()
         while not services <= known:  # the ingress learns of them later than the admin
-            health = await _until_ok(
-                client, "GET", f"{place.ingress}/restate/health", None, process
-            )
+            health = await _until_ok(client, "GET", f"{ingress}/restate/health", None, process)
             known = set(health.json()["services"])
