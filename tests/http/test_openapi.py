@@ -18,11 +18,11 @@ from openapi_support import Basket, Forest, Odd, Shop, Tree, Visit
 
 import perdure
 from perdure import Context, Service, handler
+from perdure._schemas import Components, schema_of
 from perdure.http import admin
 from perdure.http._admin import VERBS, Admin
 from perdure.http._openapi_admin import admin_document
 from perdure.http._openapi_ingress import ingress_document, service_document
-from perdure.http._schemas import Components, schema_of
 from perdure.service import Versions, definition_of
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_limits": set(),
     "_annotations": set(),
     "retry": set(),
+    "_schemas": {"_annotations", "serde"},
     "_flat": set(),
     "_cbor": {"_flat", "_limits"},
     "serde": {"_annotations", "_cbor", "_flat", "_limits"},
@@ -91,7 +92,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | DECLARING
     | {"_backing_up", "_binding", "_completing", "_inspecting", "_invoking", "_operating"}
     | {"_options", "_runtime", "_store"},
-    "http": VERBS | {"_sql", "engine"},
+    "http": VERBS | {"_schemas", "_sql", "engine"},
+    "restate": VALUES | DECLARING | {"_place", "_schemas"},
     "_loading": {"service"},
     "_client": VALUES
     | {"_history", "_sql"}

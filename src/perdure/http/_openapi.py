@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from perdure.http._schemas import Components, Schema
+from perdure._schemas import Components, Schema
 
 TEXT: Final[Schema] = {"type": "string"}
 NOTHING: Final[Schema] = {"description": "Done."}

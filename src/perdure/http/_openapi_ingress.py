@@ -10,6 +10,7 @@ from urllib.parse import quote
 from perdure._binding import Services
 from perdure._declarations import PromiseDeclaration
 from perdure._limits import FAILURE_MESSAGE_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX
+from perdure._schemas import Components, Schema
 from perdure.http._openapi import (
     NOTHING,
     TEXT,
@@ -24,7 +25,6 @@ from perdure.http._openapi import (
     record,
 )
 from perdure.http._results import Target
-from perdure.http._schemas import Components, Schema
 from perdure.http._services import newest_handlers
 from perdure.serde import Serde
 from perdure.service import HandlerDefinition, HandlerKind, ServiceKind, Versions
