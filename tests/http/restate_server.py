@@ -1,4 +1,4 @@
-"""A real Restate, with the services of restate_services.py, to compare perdure with."""
+"""A real Restate, by default with the services of restate_services.py, to compare perdure with."""
 
 from __future__ import annotations
 
@@ -47,8 +47,13 @@ class Restate(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def restate(directory: Path) -> AsyncIterator[Restate]:
-    """Restate on loopback with its data in *directory*; skips where there is none."""
+async def restate(
+    directory: Path, app: str = "restate_services:app", folder: Path = HERE
+) -> AsyncIterator[Restate]:
+    """Restate on loopback with its data in *directory*; skips where there is none.
+
+    It drives the *app* of a module in *folder*.
+    """
     if sys.platform != "linux" or platform.machine() != "x86_64":
         pytest.skip(f"{PACKAGE} is for Linux on x86-64")
     server = node_modules(HERE / "restate") / PACKAGE / "bin" / "restate-server"
@@ -57,15 +62,16 @@ async def restate(directory: Path) -> AsyncIterator[Restate]:
     handlers = [sys.executable, "-m", "hypercorn", "--bind", f"127.0.0.1:{endpoint}"]
     command = [server, "--no-logo", "-c", config, "--base-dir", directory / "base"]
     with (
-        _running([*handlers, "restate_services:app"], directory / "endpoint.log") as serving,
-        _running(command, directory / "server.log") as it,
+        _running([*handlers, app], directory / "endpoint.log", folder) as serving,
+        _running(command, directory / "server.log", folder) as it,
     ):
         urls = Restate(f"http://127.0.0.1:{ingress}", f"http://127.0.0.1:{admin}")
         async with httpx.AsyncClient() as client:
             await _until_ok(client, "GET", f"http://127.0.0.1:{endpoint}/discover", None, serving)
             uri = {"uri": f"http://127.0.0.1:{endpoint}"}
             await _until_ok(client, "POST", f"{urls.admin}/deployments", uri, it)
-            await _until_ok(client, "POST", f"{urls.ingress}/Greeter/greet", "Bob", it)
+            if app == "restate_services:app":
+                await _until_ok(client, "POST", f"{urls.ingress}/Greeter/greet", "Bob", it)
         yield urls
 
 
@@ -84,11 +90,13 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def _running(command: list[Any], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _running(command: list[Any], log: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """*command* while the block runs, however that ends."""
-    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=HERE, env=environment)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, cwd=folder, env=environment
+        )
     try:
         yield process
     finally:

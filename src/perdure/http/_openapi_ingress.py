@@ -107,7 +107,12 @@ def service_document(versions: Versions) -> dict[str, Any]:
     _add_service(document, versions)
     _add_results(document, "", f"{_INVOCATION}/{{invocation_id}}", [_INVOCATION_ID])
     definition = versions[0][0]
-    return document.done(definition.name, str(definition.version), cleandoc(definition.description))
+    return document.done(
+        definition.name,
+        str(definition.version),
+        cleandoc(definition.description),
+        definition.metadata,
+    )
 
 
 def ingress_document(services: Services) -> dict[str, Any]:
@@ -149,6 +154,7 @@ def _add_handler(document: Document, handler: HandlerDefinition) -> None:
         "tag": handler.service,
         "summary": handler.description.partition("\n")[0] or title,
         "description": cleandoc(handler.description),
+        "metadata": handler.metadata,
     }
     parameters = [
         *([_KEY] if keyed else []),
