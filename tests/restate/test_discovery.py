@@ -173,10 +173,10 @@ def test_argument_and_result_are_json_with_the_schemas_that_the_openapi_document
     }
 
 
-def test_a_handler_without_argument_takes_no_body_and_none_is_null() -> None:
+def test_where_there_is_no_argument_or_no_result_there_is_no_body() -> None:
     go = discovered()["Plain"]["handlers"]["go"]
     assert go["input"] == {}
-    assert go["output"]["jsonSchema"] == {"type": "null"}
+    assert go["output"] == {"setContentTypeIfEmpty": False}
 
 
 def test_bytes_go_as_they_are_and_what_has_no_type_may_be_any_json() -> None:

@@ -150,7 +150,7 @@ def _add_handler(document: Document, handler: HandlerDefinition) -> None:
     is_run = handler.kind is HandlerKind.RUN
     path = "/{}{}/{}".format(handler.service, "/{key}" * keyed, handler.name)
     title = f"{handler.service}.{handler.name}"
-    shared = {
+    shared: Schema = {
         "tag": handler.service,
         "summary": handler.description.partition("\n")[0] or title,
         "description": cleandoc(handler.description),

@@ -209,9 +209,11 @@ def _wire(handler: HandlerDefinition) -> _Wire:
 
 
 def _hint(serde: Serde[Any], *, output: bool) -> TypeHint[Any]:
-    """The place in which the SDK keeps a schema; bytes have none."""
+    """The place in which the SDK keeps a schema; bytes have none, and of None there is no body."""
     if serde.annotation is bytes:
         return TypeHint()
+    if output and serde.annotation in (None, type(None)):
+        return TypeHint(is_void=True)
     schema = schema_of(serde.annotation, output=output)
     return TypeHint(annotation=object, generate_json_schema=lambda: schema)
 
