@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, TypeVarTuple, overload
 
-from perdure._calling import Binder, Calling
+from perdure._bound import Binder
+from perdure._calling import Calling
 from perdure._core._entries import Kind
 from perdure._core._machine import Machine
 from perdure._ids import format_id
@@ -89,11 +90,6 @@ class Context(Calling):
         self._log: InvocationLog | None = None
 
     @property
-    def invocation_id(self) -> str:
-        """``inv_`` and 26 characters."""
-        return format_id(self._raw_id)
-
-    @property
     def request(self) -> Request:
         """How this invocation came to be."""
         return self._request
@@ -118,8 +114,11 @@ class Context(Calling):
         """A generator seeded with the invocation id: the same numbers in every replay."""
         self._machine.check_usable()
         if self._random is None:
-            self._random = random.Random(format_id(self._origin[0] or self._raw_id))
+            self._random = random.Random(self._seed())
         return self._random
+
+    def _seed(self) -> str:
+        return format_id(self._origin[0] or self._raw_id)
 
     def uuid4(self) -> uuid.UUID:
         """A random UUID, the same in every replay."""

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from perdure._absent import ABSENT
+from perdure._bound import Bound
 from perdure._limits import check_key
 from perdure.errors import DefinitionError, InvalidInput, NotFound
 from perdure.serde import Serde, serde_for
 from perdure.service import (
     HandlerDefinition,
+    HandlerKind,
     ServiceDefinition,
     ServiceKind,
     Versions,
@@ -98,6 +100,20 @@ def bind_to(
         raise InvalidInput(f"{target}: the key must be a str, not {type(key).__name__}")
     check_key(key, f"key of {target}")
     return key, _encode_argument(definition, arg, target)
+
+
+def bound(definition: HandlerDefinition, key: str, payload: bytes | None) -> Bound:
+    """The handler that is found, as a context takes it."""
+    return Bound(
+        definition.service,
+        definition.name,
+        key,
+        payload,
+        definition.kind is HandlerKind.RUN,
+        definition.kind is HandlerKind.EXCLUSIVE,
+        definition.argument_serde,
+        definition.result_serde,
+    )
 
 
 def bind_public(

@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from perdure._absent import ABSENT
+from perdure._bound import Binder, Bound
 from perdure._core._entries import Kind
 from perdure._core._machine import Machine
 from perdure._core._outgoing import Outgoing, child_id
@@ -27,34 +28,11 @@ from perdure.futures import (
     Signal,
     failure_of,
 )
-from perdure.serde import UNTYPED, Serde, encode_failure, serde_for
+from perdure.serde import UNTYPED, encode_failure, serde_for
 
 A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-class Bound(NamedTuple):
-    """Which handler a call means, and its argument.
-
-    Attributes:
-      payload: The argument, checked and encoded; None where it was left out.
-      is_run: It is the ``run`` of a workflow.
-      is_exclusive: It has its key for itself while it runs.
-    """
-
-    service: str
-    handler: str
-    key: str
-    payload: bytes | None
-    is_run: bool
-    is_exclusive: bool
-    argument_serde: Serde[Any]
-    result_serde: Serde[Any]
-
-
-Binder = Callable[[Any, Any, "str | None"], Bound]
-"""Takes handler, argument and key; raises ``NotFound`` and ``InvalidInput``."""
 
 
 class Calling:
@@ -62,9 +40,12 @@ class Calling:
 
     Attributes:
       _held: (service, key) that this handler has for itself, or None.
+      _make_call, _make_ref: What a call and a send are answered with.
     """
 
     _machine: Machine
+    _make_call: type[Call[Any]] = Call
+    _make_ref: type[InvocationRef] = InvocationRef
     _origin: tuple[bytes, int] = b"", 0  # whose journal it began with, and how many entries of it
     _service: type = object  # class of the service whose handler this is, where it is known
 
@@ -72,6 +53,11 @@ class Calling:
         self._raw_id = raw_id
         self._bind = binder
         self._held = held
+
+    @property
+    def invocation_id(self) -> str:
+        """``inv_`` and 26 characters."""
+        return format_id(self._raw_id)
 
     @overload
     def call(
@@ -161,12 +147,12 @@ class Calling:
             )
         if existing is not None and not bound.is_run:
             # An idempotent call: the first one's result is this one's.
-            attached: Call[Any] = Call(
+            attached = self._make_call(
                 machine, Kind.ATTACH, format_id(existing), serde, format_id(existing)
             )
             attached.issue()
             return attached
-        call: Call[Any] = Call(
+        call = self._make_call(
             machine,
             Kind.CALL,
             outgoing.target,
@@ -241,7 +227,7 @@ class Calling:
         if existing is None:
             recode = _recode(bound, outgoing.target)
             self._machine.send(outgoing, bound.payload, due_ms, recode)
-        return InvocationRef(self._machine, format_id(existing or outgoing.child))
+        return self._make_ref(self._machine, format_id(existing or outgoing.child))
 
     def _outgoing(
         self, bound: Bound, idempotency_key: str | None, headers: Mapping[str, str] | None
@@ -279,6 +265,13 @@ class Calling:
     def _awakeable_id(self, index: int) -> str:
         return format_awakeable(self._id_at(index), index)
 
+    def _check_id(self, invocation_id: str) -> None:
+        """Refuse what is no id of an invocation."""
+        parse_id(invocation_id)
+
+    def _check_awakeable_id(self, awakeable_id: str) -> None:
+        parse_awakeable(awakeable_id)
+
     def _id_at(self, index: int) -> bytes:
         """The id under which the entry at *index* was, or is being, written."""
         origin, length = self._origin
@@ -291,7 +284,7 @@ class Calling:
           AlreadyCompleted: It was completed before, or nobody waits for it any more.
           InvalidInput: *awakeable_id* is none.
         """
-        parse_awakeable(awakeable_id)
+        self._check_awakeable_id(awakeable_id)
         place = f"value of awakeable {awakeable_id}"
         payload = serde_for(UNTYPED).encode(value, place)
 
@@ -309,7 +302,7 @@ class Calling:
         Raises:
           AlreadyCompleted, InvalidInput: As :meth:`resolve_awakeable`.
         """
-        parse_awakeable(awakeable_id)
+        self._check_awakeable_id(awakeable_id)
         payload = encode_failure(failure_of(reason, code))
         if not self._machine.complete_awakeable(awakeable_id, payload, failed=True, recode=None):
             raise awakeable_is_over(awakeable_id)
@@ -349,7 +342,8 @@ class Calling:
           NotFound: Awaited: there is none with this id, or its result is not kept.
           TerminalError: Awaited: as the invocation failed.
         """
-        if parse_id(invocation_id) == self._raw_id:
+        self._check_id(invocation_id)
+        if invocation_id == self.invocation_id:
             raise InvalidInput("an invocation that attaches to itself would wait for ever")
         attachment: Attachment[Any] = Attachment(
             self._machine, Kind.ATTACH, invocation_id, serde_for(type)
@@ -359,7 +353,7 @@ class Calling:
 
     def cancel(self, invocation_id: str) -> None:
         """Ask an invocation to end: it gets ``asyncio.CancelledError`` at its next await."""
-        parse_id(invocation_id)
+        self._check_id(invocation_id)
         self._machine.cancel_invocation(invocation_id)
 
 

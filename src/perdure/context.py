@@ -9,6 +9,8 @@ import functools
 from typing import Any, TypeVar, overload
 
 from perdure._base_context import Context, Request
+from perdure._core._entries import decode_names
+from perdure._core._question import answer_of
 from perdure._declarations import (
     Declaration,
     PromiseDeclaration,
@@ -72,16 +74,18 @@ class _KeyedContext(Context):
                     f"{name!r} has a type of its own, and its default is declared with it: "
                     "perdure.state(…, default=…); leave the others out"
                 )
-            return declared.decode(self._machine.get_state(declared.name))
+            entry = await answer_of(self._machine.get_state(declared.name))
+            return declared.decode(entry.payload)
         _check_state_name(name)
-        payload = self._machine.get_state(name)
-        if payload is None:
+        entry = await answer_of(self._machine.get_state(name))
+        if entry.payload is None:
             return default
-        return serde_for(type).decode(payload, f"state {name!r}")
+        return serde_for(type).decode(entry.payload, f"state {name!r}")
 
     async def state_keys(self) -> list[str]:
         """The names of the state set for this key, sorted."""
-        return self._machine.state_names()
+        entry = await answer_of(self._machine.state_names())
+        return decode_names(entry.payload or b"")
 
     @overload
     def set(self, name: StateDeclaration[T], value: T) -> None: ...

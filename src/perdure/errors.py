@@ -101,6 +101,14 @@ class NondeterministicOperationError(TerminalError):
     """Handler code tried something a replay could not repeat; do it in a step: ``ctx.run``."""
 
 
+class NotSupportedOnRestate(TerminalError):
+    """What Restate can not do: asked for in a handler that a Restate server drives, or of a client
+    that talks to one.
+    """
+
+    default_code = 501
+
+
 class RetryableError(PerdureError):
     """Raise it to have the attempt retried, optionally not before *retry_after* has passed.
 

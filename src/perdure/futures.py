@@ -14,8 +14,9 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast
 
-from perdure._core._entries import Kind
+from perdure._core._entries import Flag, Kind
 from perdure._core._operation import Operation
+from perdure._core._question import answer_of
 from perdure._limits import check_name
 from perdure.errors import AlreadyCompleted, InvalidInput, TerminalError
 from perdure.serde import Serde, decode_failure, encode_failure
@@ -229,13 +230,12 @@ class DurablePromise(DurableFuture[T]):
         Raises:
           TerminalError: It was rejected; as recorded.
         """
-        completed = self._machine.peek_promise(self.name)
-        if completed is None:
+        entry = await answer_of(self._machine.peek_promise(self.name))
+        if entry.payload is None:
             return Pending
-        payload, failed = completed
-        if failed:
-            raise decode_failure(payload)
-        return self._serde.decode(payload, self)
+        if entry.flags & Flag.FAILED:
+            raise decode_failure(entry.payload)
+        return self._serde.decode(entry.payload, self)
 
     async def resolve(self, value: T) -> None:
         """Complete the promise with *value*.
@@ -251,8 +251,7 @@ class DurablePromise(DurableFuture[T]):
             return serde.encode(serde.decode(recorded, place), place)
 
         payload = serde.encode(value, place)
-        if not self._machine.complete_promise(self.name, payload, failed=False, recode=recode):
-            raise already_completed(self.name)
+        await self._complete(payload, failed=False, recode=recode)
 
     async def reject(self, reason: str | TerminalError, code: int = 500) -> None:
         """Fail whoever waits for the promise with ``TerminalError(reason, code)``.
@@ -266,7 +265,14 @@ class DurablePromise(DurableFuture[T]):
           InvalidInput: *reason* is neither.
         """
         payload = encode_failure(failure_of(reason, code))
-        if not self._machine.complete_promise(self.name, payload, failed=True, recode=None):
+        await self._complete(payload, failed=True, recode=None)
+
+    async def _complete(
+        self, payload: bytes, *, failed: bool, recode: Callable[[bytes], bytes] | None
+    ) -> None:
+        machine = self._machine
+        asked = machine.complete_promise(self.name, payload, failed=failed, recode=recode)
+        if (await answer_of(asked)).flags & Flag.REFUSED:
             raise already_completed(self.name)
 
 

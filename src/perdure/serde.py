@@ -330,7 +330,7 @@ _FAILURES: Final[dict[str, type[TerminalError]]] = {
     for kind in (
         *(TerminalError, errors.InvalidInput, errors.PromiseNameError, errors.NotFound),
         *(errors.AlreadyCompleted, errors.Conflict, errors.Cancelled, errors.Killed),
-        *(errors.NotReady, errors.NondeterministicOperationError),
+        *(errors.NotReady, errors.NondeterministicOperationError, errors.NotSupportedOnRestate),
     )
 }
 

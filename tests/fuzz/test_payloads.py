@@ -50,8 +50,7 @@ def assert_read_or_refused(payload: bytes) -> None:
         serde = serde_for(annotation)
         try:
             value = serde.decode(payload, "payload")
-        except (InvalidInput, StoreCorrupt) as error:
-            assert str(error)
+        except (InvalidInput, StoreCorrupt):
             continue
         if annotation is UNTYPED:
             assert_plain(value)

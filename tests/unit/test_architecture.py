@@ -61,16 +61,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_step_traits": VALUES,
     "_absent": set(),
     "_declarations": VALUES | {"_place"},
-    "_calling": VALUES | {"_absent", "_core", "_declarations", "futures"},
-    "_base_context": VALUES | {"_calling", "_core", "_step_traits", "futures"},
-    "context": VALUES | {"_base_context", "_declarations", "futures"},
+    "_calling": VALUES | {"_absent", "_bound", "_core", "_declarations", "futures"},
+    "_base_context": VALUES | {"_bound", "_calling", "_core", "_step_traits", "futures"},
+    "context": VALUES | {"_base_context", "_core", "_declarations", "futures"},
     "saga": VALUES | {"_base_context", "futures"},
     "_signatures": VALUES | {"_place", "context"},
     "_definitions": VALUES | {"_declarations", "_place", "_signatures"},
     "_declare": VALUES | {"_declarations", "_definitions", "_place", "_signatures"},
     "service": VALUES | {"_declare", "_definitions", "_place", "_signatures"},
-    "_binding": VALUES | DECLARING | {"_absent"},
-    "_runtime": VALUES | DECLARING | {"_binding", "_calling", "_core", "_store", "_journal"},
+    "_bound": {"serde"},
+    "_binding": VALUES | DECLARING | {"_absent", "_bound"},
+    "_runtime": VALUES | DECLARING | {"_binding", "_bound", "_core", "_store", "_journal"},
     "_results": VALUES | DECLARING | {"_handles", "_runtime"},
     "_verbs": VALUES | {"_absent", "_declarations", "_handles", "_runtime"},
     "_promises": VALUES | DECLARING | {"_binding", "_declarations", "_runtime"},
@@ -91,7 +92,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     | DECLARING
     | {"_backing_up", "_binding", "_completing", "_inspecting", "_invoking", "_operating"}
     | {"_options", "_runtime", "_store"},
-    "http": VERBS | {"_sql", "engine"},
+    "http": VERBS | {"_bodies", "_sql", "engine"},
+    "_bodies": VALUES | {"_absent", "service"},
+    "restate": VALUES | DECLARING | {"_binding", "_bodies", "_bound", "_cbor", "_core", "_runtime"},
     "_loading": {"service"},
     "_client": VALUES
     | {"_history", "_sql"}

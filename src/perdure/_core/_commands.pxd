@@ -1,4 +1,5 @@
 # Types of _commands.py, which Cython compiles with them. Everything here is seen by Python too.
+from perdure._core._future cimport LoopFuture
 from perdure._core._operation cimport Operation
 from perdure._core._task cimport ReadyQueue
 from perdure._core._view cimport KeyView
@@ -14,6 +15,8 @@ cdef class Commands:
     cdef readonly dict outstanding
     cdef readonly dict outgoing
     cdef public bint cancel_requested
+    cdef readonly object asked
+    cdef LoopFuture _asker
     cdef set _promise_names
     cdef dict _patches
     cdef KeyView _view

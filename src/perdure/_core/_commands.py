@@ -16,15 +16,17 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
-from perdure._core._entries import PAYLOAD_KEPT_MAX, Entry, Flag, Kind, decode_names, new_entry
+from perdure._core._entries import PAYLOAD_KEPT_MAX, Entry, Flag, Kind, new_entry
 from perdure._core._frames import is_plumbing
+from perdure._core._future import LoopFuture
 from perdure._core._loop import DeterministicLoop
 from perdure._core._operation import Operation
 from perdure._core._outgoing import Outgoing
+from perdure._core._question import Question
 from perdure._core._replay import Recode, Sites, divergence, fits
 from perdure._core._signals import Halted
 from perdure._core._task import ReadyQueue
-from perdure._core._view import KeyView, Reads
+from perdure._core._view import LATER, KeyView, Reads
 from perdure.errors import InvalidInput
 
 
@@ -56,6 +58,8 @@ class Commands:
         self.outstanding: dict[int, Operation] = {}  # issued, not completed, by entry index
         self.outgoing: dict[int, Outgoing] = {}  # begun in the live activation, by entry index
         self.cancel_requested = False
+        self.asked: Entry | None = None  # the activation has stopped until this is answered
+        self._asker: LoopFuture | None = None  # who waits for that
         self._promise_names: set[str] | None = None  # that `run` has asked for
         self._patches: dict[str, bool] | None = None  # answered so far: they stand for the run
         self._view = KeyView(reads)
@@ -138,10 +142,11 @@ class Commands:
     def look_up(self, outgoing: Outgoing) -> bytes | None:
         """The invocation that stands already where *outgoing* would begin one."""
 
-        def answer(entry: Entry) -> Entry:
-            return entry._replace(payload=self._view.existing(outgoing))
-
-        return self._read(Entry(Kind.LOOK_UP, name=outgoing.target), answer).payload
+        self.check_usable()
+        entry = Entry(Kind.LOOK_UP, name=outgoing.target)
+        if self._recorded is None:
+            entry = entry._replace(payload=self._view.existing(outgoing))
+        return self.issue(entry).payload
 
     def cancel_invocation(self, invocation_id: str) -> None:
         """Ask for the end of another invocation."""
@@ -221,12 +226,13 @@ class Commands:
         timer.issue()
         return timer.end
 
-    def get_state(self, name: str) -> bytes | None:
-        return self._read(Entry(Kind.STATE_GET, name=name), self._view.answer_get).payload
+    def get_state(self, name: str) -> Entry | Question:
+        """Its payload: the value, or None."""
+        return self._read(Entry(Kind.STATE_GET, name=name), self._view.answer_get)
 
-    def state_names(self) -> list[str]:
-        entry = self._read(Entry(Kind.STATE_KEYS), self._view.answer_keys)
-        return decode_names(entry.payload or b"")
+    def state_names(self) -> Entry | Question:
+        """Its payload: the encoded names."""
+        return self._read(Entry(Kind.STATE_KEYS), self._view.answer_keys)
 
     def set_state(self, name: str, payload: bytes, recode: Recode) -> None:
         self.issue(Entry(Kind.STATE_SET, name=name, payload=payload), recode)
@@ -243,27 +249,36 @@ class Commands:
         self._has_writes = True
         self._view.clear_all_state()
 
-    def peek_promise(self, name: str) -> tuple[bytes, bool] | None:
-        entry = self._read(Entry(Kind.PROMISE_PEEK, name=name), self._view.answer_peek)
-        if entry.payload is None:
-            return None
-        return entry.payload, bool(entry.flags & Flag.FAILED)
+    def peek_promise(self, name: str) -> Entry | Question:
+        """Its payload: what the promise is completed with, or None."""
+        return self._read(Entry(Kind.PROMISE_PEEK, name=name), self._view.answer_peek)
 
     def complete_promise(
         self, name: str, payload: bytes, *, failed: bool, recode: Recode | None
-    ) -> bool:
-        """Resolve or reject; False if the promise was completed before."""
+    ) -> Entry | Question:
+        """Resolve or reject; REFUSED if the promise was completed before."""
         self.check_usable()  # before the store is read
         kind = Kind.PROMISE_REJECT if failed else Kind.PROMISE_RESOLVE
         entry = Entry(kind, name=name, payload=payload)
-        if self._recorded is None and self._view.promise(name) is not None:
-            entry = entry._replace(flags=Flag.REFUSED)
+        if self._recorded is None:
+            completed = self._view.promise(name)
+            if completed is LATER:
+                return Question(self, entry, recode)
+            if completed is not None:
+                entry = entry._replace(flags=Flag.REFUSED)
         entry = self.issue(entry, recode)
-        if entry.flags & Flag.REFUSED:
-            return False
-        self._has_writes = True
-        self._view.complete_promise(name, payload, failed)
-        return True
+        if not entry.flags & Flag.REFUSED:
+            self._has_writes = True
+            self._view.complete_promise(name, payload, failed)
+        return entry
+
+    def ask(self, entry: Entry) -> LoopFuture:
+        """Stop the activation until the driver answers *entry*; for who awaits a question."""
+        self.check_usable()
+        self.asked = entry
+        self._asker = LoopFuture(self.loop, self.queue.next_number())
+        self.queue.stopped = True
+        return self._asker
 
     def issue(self, entry: Entry, recode: Recode | None = None) -> Entry:
         """Append *entry* to the activation, or match it with the recorded one and return that."""
@@ -280,9 +295,12 @@ class Commands:
             frame = frame.f_back
         return 0 if frame is None or frame is self._host_frame else self._sites.of(frame)
 
-    def _read(self, entry: Entry, answer: Callable[[Entry], Entry]) -> Entry:
+    def _read(self, entry: Entry, answer: Callable[[Entry], Entry | None]) -> Entry | Question:
         self.check_usable()  # before the store is read: it may be closed, this another thread
-        return self.issue(answer(entry) if self._recorded is None else entry)
+        if self._recorded is not None:
+            return self.issue(entry)
+        answered = answer(entry)
+        return Question(self, entry, None) if answered is None else self.issue(answered)
 
     def _record(self, entry: Entry, recode: Recode | None = None) -> Entry:
         if self._recorded is None:

@@ -2,6 +2,7 @@
 import cython
 
 from perdure._core._commands cimport Commands
+from perdure._core._future cimport LoopFuture
 from perdure._core._operation cimport Operation
 from perdure._core._task cimport LoopTask
 
@@ -26,10 +27,17 @@ cdef class Machine(Commands):
 
     @cython.locals(operation=Operation, entries=list)
     cpdef activate(self, object notification, long long now_ms)
+
+    @cython.locals(asker=LoopFuture, entries=list)
+    cpdef answer(self, object entry)
+    cpdef _settled(self, long long first_index, list entries)
     cpdef replay(self, object entries)
     cpdef _check_driver(self, object allowed)
 
-    @cython.locals(operation=Operation, main=LoopTask)
+    @cython.locals(operation=Operation)
     cpdef _run(self, object notification)
+
+    @cython.locals(main=LoopTask)
+    cpdef _drive(self, bint cancelled)
     cpdef _cancel(self)
     cpdef _finish(self, LoopTask main)

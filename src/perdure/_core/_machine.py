@@ -40,6 +40,7 @@ START = Entry(Kind.START, LOGIC_VERSION, PYTHON_MINOR)
 
 _MAY_ACTIVATE = frozenset({State.NEW, State.REPLAYING, State.LIVE})
 _MAY_REPLAY = frozenset({State.NEW, State.REPLAYING})
+_MAY_ANSWER = frozenset({State.LIVE})
 # Bound once: looking a member up in its class costs more than the comparison.
 _LIVE, _COMPLETED = State.LIVE, State.COMPLETED
 
@@ -112,7 +113,7 @@ class Machine(Commands):
         return self._next_index
 
     def activate(self, notification: Entry, now_ms: int) -> Activation:
-        """Deliver *notification* live and run until idle.
+        """Deliver *notification* live and run until idle, or until something is :attr:`asked`.
 
         Raises:
           HandlerStalled: The handler waits for nothing that can happen, or never goes idle.
@@ -134,7 +135,35 @@ class Machine(Commands):
         self._has_long = False
         self.outgoing.clear()
         self._run(notification)
-        if not self.outstanding and self.state is _LIVE:
+        return self._settled(first_index, entries)
+
+    def answer(self, entry: Entry) -> Activation:
+        """Go on with the activation that stopped: *entry* is what was :attr:`asked`, answered.
+
+        The result has what followed; the command itself is its first entry. Errors are those of
+        :meth:`activate`.
+        """
+        self._check_driver(_MAY_ANSWER)
+        asker = self._asker
+        if asker is None:
+            raise InternalError("a machine that asked for nothing was answered")
+        self.asked = self._asker = None
+        first_index = self._next_index
+        entries = self._entries = []
+        self._ended = None
+        self._has_long = False
+        self.outgoing.clear()
+        # It goes before all else that is ready: no time has passed for the handler.
+        waiting = list(self.queue.items)
+        self.queue.items.clear()
+        asker.set_result(entry)
+        self.queue.items.extend(waiting)
+        self.queue.stopped = False
+        self._drive(False)
+        return self._settled(first_index, entries)
+
+    def _settled(self, first_index: int, entries: list[Entry]) -> Activation:
+        if not self.outstanding and self.state is _LIVE and self._asker is None:
             self._fail(
                 HandlerStalled(
                     f"the handler waits for nothing that can happen, at {self.waiting_line()}"
@@ -181,6 +210,7 @@ class Machine(Commands):
         for operation in self.outstanding.values():
             operation._let_go()
         self.outstanding.clear()
+        self.asked = self._asker = None
         self._error = None  # its traceback leads to the handler's frames
         self._main = None
         self._main_factory = _refuse_to_start
@@ -213,12 +243,16 @@ class Machine(Commands):
                 self._fail(InternalError(f"{describe(notification)}, which nothing waits for"))
             self._completions += 1
             operation.complete(payload, flags, self._completions)
+        self._drive(kind == Kind.CANCELLED)
+
+    def _drive(self, cancelled: bool) -> None:
+        """Run until nothing is ready, or something is asked."""
         loop = self.loop
         self._stage.enter(loop)
         self.running = True
         self._host_frame = sys._getframe(0)
         try:
-            if kind == Kind.CANCELLED:
+            if cancelled:
                 self._cancel()
             idle = self.queue.run(CALLBACKS_MAX, self._report)
         finally:
@@ -236,7 +270,7 @@ class Machine(Commands):
                 )
             )
         main = self._main
-        if main is not None and main.done():
+        if main is not None and main.done() and not self.queue.stopped:
             self._finish(main)
 
     def _cancel(self) -> None:

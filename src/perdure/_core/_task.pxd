@@ -8,6 +8,7 @@ cdef class ReadyQueue:
     cdef readonly object items
     cdef readonly dict tasks
     cdef public long number
+    cdef public bint stopped
     cdef list _redeliveries
 
     cpdef long next_number(self)

@@ -41,14 +41,16 @@ class ReadyQueue:
       items: Tasks to step and handles to run.
       tasks: Unfinished tasks by number, so in creation order.
       number: Of futures, tasks and operations made so far.
+      stopped: Nothing runs until a question is answered.
     """
 
-    __slots__ = ("_redeliveries", "items", "number", "tasks")
+    __slots__ = ("_redeliveries", "items", "number", "stopped", "tasks")
 
     def __init__(self) -> None:
         self.items: deque[LoopTask | Handle] = deque()
         self.tasks: dict[int, LoopTask] = {}
         self.number = 0
+        self.stopped = False
         self._redeliveries: list[Handle] = []  # of cancellations, for the next activation
 
     def next_number(self) -> int:
@@ -61,13 +63,16 @@ class ReadyQueue:
         self._redeliveries.clear()
 
     def run(self, limit: int, report: Callable[[dict[str, Any]], None]) -> bool:
-        """Run what is ready until nothing is; False if *limit* callbacks were not enough."""
+        """Run what is ready until nothing is; False if *limit* callbacks were not enough.
+
+        It stops earlier where :attr:`stopped` says so.
+        """
         items = self.items
         if self._redeliveries:
             items.extend(self._redeliveries)
             self._redeliveries.clear()
         done = 0
-        while items:
+        while items and not self.stopped:
             if done == limit:
                 return False
             item: Any = items.popleft()

@@ -5,20 +5,35 @@ This module is compiled (see ``_view.pxd``); it also runs interpreted, with the 
 
 from __future__ import annotations
 
-from typing import Protocol
+import enum
+from typing import Any, Final, Literal, Protocol
 
 from perdure._core._entries import Entry, Flag, encode_names, new_entry
 from perdure._core._outgoing import Outgoing
 
 
+class _LaterType(enum.Enum):
+    LATER = "later"
+
+
+LATER: Final = _LaterType.LATER
+"""In place of an answer: the activation stops here until its driver has it."""
+
+Unanswered = Literal[_LaterType.LATER]
+
+
 class Reads(Protocol):
-    """What a handler may read of its key, as of the end of the previous activation."""
+    """What a handler may read of its key, as of the end of the previous activation.
 
-    def state(self, name: str) -> bytes | None: ...
+    A driver that has to ask somebody else first answers :data:`LATER`, always: what the activation
+    has written itself is then for whoever it asks to add.
+    """
 
-    def state_names(self) -> list[str]: ...
+    def state(self, name: str) -> bytes | Unanswered | None: ...
 
-    def promise(self, name: str) -> tuple[bytes, bool] | None:
+    def state_names(self) -> list[str] | Unanswered: ...
+
+    def promise(self, name: str) -> tuple[bytes, bool] | Unanswered | None:
         """(payload, failed) of a completed promise."""
         ...
 
@@ -75,20 +90,26 @@ class KeyView:
     def complete_promise(self, name: str, payload: bytes, failed: bool) -> None:
         self._writes().promises[name] = payload, failed
 
-    def answer_get(self, entry: Entry) -> Entry:
-        """*entry*, a read of state, with its answer."""
+    def answer_get(self, entry: Entry) -> Entry | None:
+        """*entry*, a read of state, with its answer; None: the answer comes later."""
         written = self._written
+        payload: Any
         if written is None:
             payload = self._reads.state(entry.name)
         elif entry.name in written.state:
             payload = written.state[entry.name]
         else:
             payload = None if written.state_cleared else self._reads.state(entry.name)
+        if payload is LATER:
+            return None
         return new_entry((entry.kind, 0, entry.name, payload, 0, 0, 0))
 
-    def answer_keys(self, entry: Entry) -> Entry:
+    def answer_keys(self, entry: Entry) -> Entry | None:
         written = self._written or _Writes()
-        names = set() if written.state_cleared else set(self._reads.state_names())
+        stored = self._reads.state_names()
+        if stored is LATER:
+            return None
+        names = set() if written.state_cleared else set(stored)
         for name, payload in written.state.items():
             if payload is None:
                 names.discard(name)
@@ -96,12 +117,14 @@ class KeyView:
                 names.add(name)
         return entry._replace(payload=encode_names(sorted(names)))
 
-    def promise(self, name: str) -> tuple[bytes, bool] | None:
+    def promise(self, name: str) -> tuple[bytes, bool] | Unanswered | None:
         written = self._written.promises.get(name) if self._written is not None else None
         return written or self._reads.promise(name)
 
-    def answer_peek(self, entry: Entry) -> Entry:
+    def answer_peek(self, entry: Entry) -> Entry | None:
         completed = self.promise(entry.name)
+        if completed is LATER:
+            return None
         if completed is None:
             return entry
         payload, failed = completed

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
-from perdure._calling import Binder
+from perdure._bound import Binder
 from perdure._core._machine import Machine
 from perdure._core._outgoing import Outgoing
 from perdure._core._replay import Sites
@@ -27,7 +27,7 @@ from perdure.context import (
 )
 from perdure.errors import Cancelled, TerminalError, terminal_leaf
 from perdure.serde import UNTYPED, encode_failure, serde_for
-from perdure.service import HandlerKind
+from perdure.service import HandlerDefinition, HandlerKind
 
 if TYPE_CHECKING:
     from perdure._runtime._scheduler import Scheduler
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 for _patch in (_anyio, _gather, _unawaited):
     _patch.install()  # before the first handler runs
 
-_CONTEXTS: dict[HandlerKind, type[Context]] = {
+CONTEXTS: Final[dict[HandlerKind, type[Context]]] = {
     HandlerKind.SERVICE: Context,
     HandlerKind.EXCLUSIVE: ObjectContext,
     HandlerKind.SHARED: ObjectSharedContext,
@@ -56,7 +56,7 @@ def make_machine(
     guard = scheduler.guard
     make = Machine if guard is None else guard.machine_of(instance)
     return make(
-        functools.partial(run_handler, instance, scheduler.registry.bind),
+        functools.partial(begin, instance, scheduler.registry.bind),
         reads=_KeyReads(scheduler.store, instance.group, scheduler.existing),
         sites=sites,
         context=context.copy(),
@@ -66,12 +66,14 @@ def make_machine(
     )
 
 
-async def run_handler(instance: Instance, binder: Binder, machine: Machine) -> tuple[bytes, bool]:
-    """Run the handler of *instance* to its end: its output as the journal has it."""
+def begin(
+    instance: Instance, binder: Binder, machine: Machine
+) -> Coroutine[Any, Any, tuple[bytes, bool]]:
+    """The coroutine of the handler of *instance*, with the context it is given."""
     definition, record = instance.definition, instance.record
     assert definition is not None
     attempts = instance.backoff.attempts if instance.backoff else 0
-    context = _CONTEXTS[definition.kind](
+    context = CONTEXTS[definition.kind](
         machine,
         instance.id,
         record.key,
@@ -84,13 +86,27 @@ async def run_handler(instance: Instance, binder: Binder, machine: Machine) -> t
     context._service = type(instance.service)
     if record.origin:
         context._origin = unpack_waiter(record.origin)
-    target = f"{record.service}.{record.handler}"
+    return run_handler(definition, instance.service, context, record.argument, machine)
+
+
+async def run_handler(
+    definition: HandlerDefinition,
+    service: Any,
+    context: Context,
+    argument: bytes | None,
+    machine: Machine,
+) -> tuple[bytes, bool]:
+    """Run a handler to its end: its output as the journal has it, and whether it is a failure."""
+    target = f"{definition.service}.{definition.name}"
     try:
-        if record.argument is None:
-            value = await definition.function(instance.service, context)
+        if argument is None:
+            value = await definition.function(service, context)
         else:
-            argument = definition.argument_serde.decode(record.argument, f"argument of {target}")
-            value = await definition.function(instance.service, context, argument)
+            value = await definition.function(
+                service,
+                context,
+                definition.argument_serde.decode(argument, f"argument of {target}"),
+            )
         return definition.result_serde.encode(value, f"result of {target}"), False
     except TerminalError as failure:
         return encode_failure(failure), True

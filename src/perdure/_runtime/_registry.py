@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from perdure._binding import bind, newest
-from perdure._calling import Bound
+from perdure._binding import bind, bound, newest
+from perdure._bound import Bound
 from perdure._runtime._layout import Record
 from perdure.retry import RetryPolicy
 from perdure.service import HandlerDefinition, HandlerKind, Versions
@@ -48,17 +48,7 @@ class Registry:
 
     def bind(self, handler: Any, arg: Any, key: str | None) -> Bound:
         """What a handler's call means; see :class:`Bound`."""
-        definition, key, payload = bind(self._services, handler, arg, key)
-        return Bound(
-            definition.service,
-            definition.name,
-            key,
-            payload,
-            definition.kind is HandlerKind.RUN,
-            definition.kind is HandlerKind.EXCLUSIVE,
-            definition.argument_serde,
-            definition.result_serde,
-        )
+        return bound(*bind(self._services, handler, arg, key))
 
     def why_blocked(self, record: Record) -> str:
         """Why an invocation can not run here; an empty text if it can."""

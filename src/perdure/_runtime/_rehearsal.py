@@ -21,7 +21,7 @@ from perdure._core._loop import Stage
 from perdure._core._machine import Machine
 from perdure._core._outgoing import Outgoing
 from perdure._core._replay import WENT_IDLE
-from perdure._runtime._handlers import run_handler
+from perdure._runtime._handlers import begin
 from perdure._runtime._instance import LOADING, Instance
 from perdure._runtime._layout import Record
 from perdure._runtime._registry import Registry
@@ -79,7 +79,7 @@ class Rehearsal:
         self.returned: tuple[bytes, bool] | None = None
 
     async def _run(self, machine: Machine) -> tuple[bytes, bool]:
-        self.returned = await run_handler(self._instance, self._registry.bind, machine)
+        self.returned = await begin(self._instance, self._registry.bind, machine)
         return self.returned
 
     def feed(self, entries: Sequence[Entry]) -> BaseException | None:

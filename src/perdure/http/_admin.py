@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 
 from perdure._binding import registered_service, registered_versions
+from perdure._bodies import check_json
 from perdure._ids import parse_id
 from perdure._runtime._filter import InvocationFilter
 from perdure._runtime._layout import Record
@@ -21,7 +22,6 @@ from perdure._runtime._listing import summary_of
 from perdure.engine import Engine
 from perdure.errors import InvalidInput, NotFound, StoreError, TerminalError
 from perdure.http import _json
-from perdure.http._bodies import check_json
 from perdure.http._download import download_backup
 from perdure.http._filters import check_names, filter_of, number_of
 from perdure.http._lifespan import lifespan

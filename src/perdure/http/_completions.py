@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from perdure._bodies import RAW, value_of
 from perdure._ids import parse_awakeable
 from perdure._promises import find_promise
 from perdure.engine import Engine
 from perdure.errors import AlreadyCompleted, InvalidInput
-from perdure.http._bodies import RAW, value_of
 from perdure.http._replies import Reply, reply
 from perdure.http._requests import Request
 from perdure.serde import UNTYPED, Serde, serde_for

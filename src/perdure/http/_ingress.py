@@ -12,11 +12,11 @@ from typing import Any
 
 from perdure._admission import Ask, begin_call, begin_send
 from perdure._binding import bind_to, newest
+from perdure._bodies import argument_of
 from perdure._ids import format_id
 from perdure._runtime._scheduler import Scheduler
 from perdure.engine import Engine
 from perdure.errors import DefinitionError, InvalidInput, TerminalError
-from perdure.http._bodies import argument_of
 from perdure.http._completions import Completions
 from perdure.http._durations import parse_duration
 from perdure.http._lifespan import lifespan

@@ -8,8 +8,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from perdure._bodies import EMPTY, JSON, Body
 from perdure.errors import AlreadyCompleted, PerdureError, StoreClosed, StoreError, TerminalError
-from perdure.http._bodies import EMPTY, JSON, Body
 
 logger = logging.getLogger("perdure.http")
 

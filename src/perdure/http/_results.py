@@ -8,11 +8,11 @@ from typing import Any, Final, Literal
 import msgspec
 
 from perdure._binding import Services, registered_versions
+from perdure._bodies import body_of
 from perdure._ids import InvocationId, format_id, parse_id
 from perdure._runtime._layout import Output, Record, idempotency_target, run_target
 from perdure._runtime._scheduler import Scheduler
 from perdure.errors import InvalidInput, NotFound
-from perdure.http._bodies import body_of
 from perdure.http._replies import (
     Reply,
     Source,
