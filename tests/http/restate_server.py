@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -92,7 +93,8 @@ def _running(command: list[Any], log: Path) -> Iterator[subprocess.Popen[bytes]]
     try:
         yield process
     finally:
-        process.terminate()
+        # Of SIGTERM hypercorn hears nothing: the SDK takes it from it with the first request.
+        process.send_signal(signal.SIGINT)
         try:
             process.wait(STOP_S)
         except subprocess.TimeoutExpired:
