@@ -240,6 +240,24 @@ def test_a_step_that_runs_is_recorded_while_what_waits_beside_it_is_given_back(
 
 
 @pytest.mark.long
+def test_what_waits_is_left_alone_by_thousands_of_requests_beside_it(shop: Shop, url: str) -> None:
+    async def call(number: int) -> None:
+        async with httpx.AsyncClient(base_url=shop.restate.ingress, timeout=SECONDS_MAX) as client:
+            for _ in range(number):
+                assert (await client.post("Depot/process")).is_success
+
+    async def call_beside_each_other() -> None:
+        await asyncio.gather(*(call(150) for _ in range(20)))
+
+    with shop.registered(url):
+        id = shop.post("Parcel/patient/run/send", "a book")["invocationId"]
+        shop.until(lambda: shop.row(id)["status"] == "running")
+        asyncio.run(call_beside_each_other())
+        row = shop.row(id)
+        assert (row["status"], row["retry_count"], row.get("last_failure")) == ("running", 1, None)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("handler", ["cling", "block"])
 def test_a_step_that_never_ends_is_cut_off(shop: Shop, url: str, handler: str) -> None:
     with shop.registered(url) as process:
