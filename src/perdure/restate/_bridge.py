@@ -76,6 +76,7 @@ class Bridge:
         self._children: dict[str, RestateDurableCallFuture[Any] | SendHandle] = {}
         self._awakeables: dict[int, RestateDurableFuture[Any]] = {}
         self._cancellations = 0  # that have come, and are not delivered
+        self._calls_cancelled: set[int] = set()  # by the SDK, as it does with those of a cancelled
 
     def make_awakeable(self, index: int) -> str:
         """The id of the awakeable that the command at *index* has made."""
@@ -100,7 +101,7 @@ class Bridge:
         if activation.completed:
             for begun in self._begun.values():
                 if begun.action is not None:
-                    begun.action.cancel()
+                    begun.action.abandon()
 
     def _begin(self, operation: Operation, entry: Entry) -> _Begun:
         context = self._context
@@ -173,7 +174,7 @@ class Bridge:
                 )
         elif begun.action is not None:
             begun.action.cancel()
-        elif begun.operation.kind == Kind.CALL:
+        elif begun.operation.kind == Kind.CALL and index not in self._calls_cancelled:
             self._context.cancel_invocation(await self._id_of(begun.future))
 
     # -- outcomes -----------------------------------------------------------------------------
@@ -203,9 +204,16 @@ class Bridge:
             done, _ = await restate.wait_completed(*futures)
         except SdkTerminalError:
             # Waiting fails for no other reason: the futures' own failures come with their values.
-            self._cancellations += 1
+            self._cancelled()
             return []
         return done
+
+    def _cancelled(self) -> None:
+        """A cancellation has come; the SDK has passed it on to all that was called."""
+        self._cancellations += 1
+        self._calls_cancelled.update(
+            index for index, each in self._begun.items() if each.operation.kind == Kind.CALL
+        )
 
     async def _told(self, index: int, begun: _Begun) -> Entry:
         operation = begun.operation
@@ -277,7 +285,7 @@ class Bridge:
             try:
                 return cast(str, await lazy.async_def())
             except SdkTerminalError:
-                self._cancellations += 1
+                self._cancelled()
 
 
 def _route(outgoing: Outgoing) -> dict[str, Any]:
