@@ -488,3 +488,51 @@ def test_concurrent_calls_of_one_handler_are_each_answered(world: World) -> None
         return await asyncio.gather(*(ctx.call(Plain.echo, i) for i in range(30)))
 
     assert world.result(body) == list(range(30))
+
+
+@pytest.mark.parametrize("id", ["inv_garbage", "no id ☃", "", "awk_x", "sign_1x"])
+def test_what_is_no_id_is_refused_at_once(world: World, id: str) -> None:
+    async def body(ctx: WorkflowContext) -> Any:
+        seen = []
+        for use in (ctx.attach, ctx.cancel):
+            try:
+                use(id)
+            except InvalidInput as refused:
+                seen.append(refused.code)
+        for complete in (ctx.resolve_awakeable(id, 1), ctx.reject_awakeable(id, "no")):
+            try:
+                await complete
+            except InvalidInput as refused:
+                seen.append(refused.code)
+        return seen
+
+    assert world.result(body) == [400] * 4
+
+
+def test_an_argument_that_can_not_go_over_the_wire_is_refused_at_the_call(world: World) -> None:
+    """Embedded, there is no wire: more goes."""
+
+    async def body(ctx: WorkflowContext) -> Any:
+        try:
+            return [len(await ctx.call(Plain.echo, {1: 2}))]
+        except InvalidInput as refused:
+            return str(refused).partition(":")[0]
+
+    assert world.result(body) == ("argument of Plain.echo" if world.on_restate else [1])
+
+
+@pytest.mark.parametrize("code", [0, 70_000, -1])
+def test_a_code_that_is_no_status_fails_as_any_other(world: World, code: int) -> None:
+    async def fails(ctx: Context) -> Any:
+        raise TerminalError("odd", code)
+
+    name = named(fails)
+
+    async def body(ctx: WorkflowContext) -> Any:
+        try:
+            await ctx.call(Plain.act, name)
+        except TerminalError as failure:
+            return [str(failure), failure.code]
+
+    kept = code if not world.on_restate or code == 0 else 500
+    assert world.result(body) == ["odd", kept]

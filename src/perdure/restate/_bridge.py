@@ -26,13 +26,15 @@ from perdure.futures import Call, StepOptions
 from perdure.restate._steps import StepAction, run_options
 from perdure.restate._values import (
     KIND_KEY,
+    code_of,
     completion_payload,
     from_sdk,
     private_bytes,
     private_payload,
     rejection_bytes,
+    wire_bytes,
 )
-from perdure.serde import UNTYPED, decode_failure, encode_failure, serde_for
+from perdure.serde import decode_failure, encode_failure
 
 T = TypeVar("T")
 
@@ -164,11 +166,10 @@ class Bridge:
         elif kind == Kind.CANCEL_INVOCATION:
             context.cancel_invocation(await self._real_id(name))
         elif kind == Kind.AWAKEABLE_RESOLVE:
-            value = serde_for(UNTYPED).decode(payload, name)
-            context.resolve_awakeable(name, _untyped_json(value, name), _BYTES)
+            context.resolve_awakeable(name, wire_bytes(payload, name), _BYTES)
         elif kind == Kind.AWAKEABLE_REJECT:
             failure = decode_failure(payload)
-            context.reject_awakeable(name, failure.message, failure.code)
+            context.reject_awakeable(name, failure.message, code_of(failure))
 
     async def _end(self, index: int) -> None:
         """The handler has cancelled an operation: nobody waits for it any more."""
@@ -282,7 +283,7 @@ class Bridge:
         else:
             failure = decode_failure(payload)
             if type(failure) is TerminalError and not failure.metadata:
-                completion = promise.reject(failure.message, failure.code)
+                completion = promise.reject(failure.message, code_of(failure))
             else:  # of which Restate's rejections have no place for the rest
                 completion = promise.resolve(rejection_bytes(payload))
         try:
@@ -318,15 +319,8 @@ def _route(outgoing: Outgoing) -> dict[str, Any]:
 
 
 def _argument(outgoing: Outgoing, entry: Entry) -> bytes:
-    """The argument of a call as what crosses services has it; left out: no bytes."""
-    if entry.payload is None:
-        return b""
-    place = f"argument of {outgoing.target}"
-    return _untyped_json(serde_for(UNTYPED).decode(entry.payload, place), place)
-
-
-def _untyped_json(value: Any, place: str) -> bytes:
-    return value if type(value) is bytes else serde_for(UNTYPED).to_json(value, place)
+    """The argument of a call as what crosses services has it."""
+    return wire_bytes(entry.payload, f"argument of {outgoing.target}")
 
 
 def _outcome(operation: Operation, data: bytes | None) -> tuple[bytes | None, bool]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from perdure._core._entries import Entry, Kind
 from perdure._core._question import Question
@@ -18,13 +19,15 @@ from perdure.context import (
 )
 from perdure.errors import InvalidInput, NotSupportedOnRestate
 from perdure.futures import Call, InvocationRef
+from perdure.restate._values import wire_bytes
+from perdure.serde import UNTYPED, serde_for
 from perdure.service import HandlerKind
 
 if TYPE_CHECKING:
     from perdure.restate._invocation import Invocation
 
-ID_BYTES_MAX = 256
-"""Longer texts are no ids of Restate's."""
+_ID: Final = re.compile(r"inv_1[0-9A-Za-z]{33}")
+_AWAKEABLE_ID: Final = re.compile(r"(sign|prom)_1[0-9A-Za-z_-]{38}")
 
 
 class RestateRequest(Request):
@@ -98,14 +101,20 @@ class _OnRestate(Context):
         return self._invocation.make_awakeable(index)
 
     def _check_id(self, invocation_id: str) -> None:
-        _check_text(invocation_id, "an invocation id; they begin with inv_1")
+        _check(invocation_id, _ID, "an invocation id: inv_1 and 33 letters and digits")
 
     def _check_awakeable_id(self, awakeable_id: str) -> None:
-        _check_text(awakeable_id, "the id of an awakeable, as ctx.awakeable().id gives them")
+        _check(awakeable_id, _AWAKEABLE_ID, "the id of an awakeable, as ctx.awakeable().id is one")
+
+    async def resolve_awakeable(self, awakeable_id: str, value: Any) -> None:
+        place = f"value of awakeable {awakeable_id}"
+        wire_bytes(serde_for(UNTYPED).encode(value, place), place)  # refused here, if it is
+        await super().resolve_awakeable(awakeable_id, value)
 
 
-def _check_text(text: object, what: str) -> None:
-    if not (isinstance(text, str) and 0 < len(text) <= ID_BYTES_MAX and text.isascii()):
+def _check(text: object, form: re.Pattern[str], what: str) -> None:
+    # What is none Restate refuses by failing each attempt of who used it.
+    if not (isinstance(text, str) and form.fullmatch(text)):
         raise InvalidInput(f"{text!r:.100} is not {what}")
 
 

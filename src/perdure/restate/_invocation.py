@@ -21,7 +21,7 @@ from restate.exceptions import RetryableError as SdkRetryableError
 from restate.logging import RestateLoggingFilter
 
 from perdure._bodies import JSON, argument_of, body_of
-from perdure._bound import Binder
+from perdure._bound import Binder, Bound
 from perdure._core._entries import Entry
 from perdure._core._machine import START, Activation, Machine
 from perdure._core._outgoing import Outgoing
@@ -31,7 +31,7 @@ from perdure._runtime._steps import StepRunner
 from perdure.errors import RetryableError, TerminalError
 from perdure.restate._bridge import Bridge
 from perdure.restate._contexts import CONTEXTS, RestateRequest
-from perdure.restate._values import to_sdk
+from perdure.restate._values import to_sdk, wire_bytes
 from perdure.serde import describe_failure, encode_failure
 from perdure.service import HandlerDefinition, HandlerKind
 
@@ -171,11 +171,16 @@ class Invocation:
         key = "" if definition.kind is HandlerKind.SERVICE else self._key()
         held = (definition.service, key) if definition.kind is HandlerKind.EXCLUSIVE else None
         context = CONTEXTS[definition.kind](
-            machine, _raw_id(self.id), key, self._request, self._binder, held
+            machine, _raw_id(self.id), key, self._request, self._bind, held
         )
         context._service = type(self._service)
         context._invocation = self
         return run_handler(definition, self._service, context, self._argument, machine)
+
+    def _bind(self, handler: Any, arg: Any, key: str | None) -> Bound:
+        bound = self._binder(handler, arg, key)
+        wire_bytes(bound.payload, f"argument of {bound.service}.{bound.handler}")  # may refuse it
+        return bound
 
     def _key(self) -> str:
         assert isinstance(self._context, restate.ObjectContext)

@@ -16,7 +16,7 @@ from restate import TerminalError as SdkTerminalError
 
 from perdure import _cbor
 from perdure.errors import StoreCorrupt, TerminalError
-from perdure.serde import decode_failure, encode_failure
+from perdure.serde import UNTYPED, decode_failure, encode_failure, serde_for
 
 KIND_KEY: Final = "perdure.kind"
 """Key of a failure's metadata that says which error of perdure it is."""
@@ -24,6 +24,7 @@ KIND_KEY: Final = "perdure.kind"
 _CBOR_TAG: Final = b"\xd9\xd9\xf7"
 _FAILURE_TAG: Final = b"\0"  # a failure where Restate has only values: neither JSON nor CBOR
 _INT_BOUND: Final = 1 << 63
+_CODE_MAX: Final = (1 << 16) - 1
 
 
 def private_bytes(payload: bytes) -> bytes:
@@ -74,12 +75,29 @@ def _is_exact(value: Any) -> bool:
     return False
 
 
+def wire_bytes(payload: bytes | None, place: str) -> bytes:
+    """The form of a *payload* that crosses services; of none, what is left out, no bytes.
+
+    Raises:
+      InvalidInput: It has no JSON form.
+    """
+    if payload is None:
+        return b""
+    value = serde_for(UNTYPED).decode(payload, place)
+    return value if type(value) is bytes else serde_for(UNTYPED).to_json(value, place)
+
+
 def to_sdk(failure: bytes) -> SdkTerminalError:
     """An encoded *failure* as the error that restate-sdk knows."""
     error = decode_failure(failure)
     metadata = dict(error.metadata)
     metadata[KIND_KEY] = type(error).__name__
-    return SdkTerminalError(error.message, error.code, metadata)
+    return SdkTerminalError(error.message, code_of(error), metadata)
+
+
+def code_of(error: TerminalError) -> int:
+    """Its code, where Restate has room for it, or that of an error without one."""
+    return error.code if 0 <= error.code <= _CODE_MAX else TerminalError.default_code
 
 
 def from_sdk(error: SdkTerminalError) -> bytes:
