@@ -9,7 +9,7 @@ import pytest
 from scripted import Script, named
 from worlds import World
 
-from perdure import TerminalError, WorkflowContext
+from perdure import DurableFuture, TerminalError, WorkflowContext
 
 
 async def _value(value: Any) -> Any:
@@ -157,8 +157,8 @@ def test_a_timer_that_is_cancelled_does_not_fire(world: World) -> None:
 
 def test_many_timers_fire_in_the_order_of_their_deadlines(world: World) -> None:
     async def body(ctx: WorkflowContext) -> Any:
-        timers = {ctx.after((20 - i) / 100): i for i in range(20)}
-        return [timers[timer] async for timer in ctx.wait(*timers)]
+        numbers: dict[DurableFuture[None], int] = {ctx.after((20 - i) / 100): i for i in range(20)}
+        return [numbers[timer] async for timer in ctx.wait(*numbers)]
 
     assert world.result(body) == list(reversed(range(20)))
 
@@ -166,12 +166,12 @@ def test_many_timers_fire_in_the_order_of_their_deadlines(world: World) -> None:
 def test_timers_fire_in_order_where_each_delivery_asks_for_the_time(world: World) -> None:
     async def body(ctx: WorkflowContext) -> Any:
         before = ctx.now()
-        timers = {ctx.after((20 - i) / 500): i for i in range(20)}
+        numbers: dict[DurableFuture[None], int] = {ctx.after((20 - i) / 500): i for i in range(20)}
         order = []
-        async for timer in ctx.wait(*timers):
+        async for timer in ctx.wait(*numbers):
             assert ctx.now() >= before
             before = ctx.now()
-            order.append(timers[timer])
+            order.append(numbers[timer])
         return order
 
     assert world.result(body) == list(reversed(range(20)))

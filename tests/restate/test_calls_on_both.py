@@ -377,7 +377,11 @@ def test_an_awakeable_is_rejected_from_outside(world: World) -> None:
 def test_an_awakeable_is_completed_by_another_handler(world: World, how: str) -> None:
     async def body(ctx: WorkflowContext) -> Any:
         awakeable = ctx.awakeable(dict[str, int])
-        other = named(lambda other_ctx: _complete(other_ctx, how, awakeable.id))
+
+        async def completes(other_ctx: Context) -> None:
+            await _complete(other_ctx, how, awakeable.id)
+
+        other = named(completes)
         ctx.send(Plain.act, await ctx.run("name", _value, other))
         try:
             return await awakeable

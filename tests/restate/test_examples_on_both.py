@@ -9,12 +9,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import mounted_in_fastapi
 import pytest
 from engine_support import until
 from worlds import World
 
 import document_approval
+import mounted_in_fastapi
 from agent_loop import Assistant, Message, Model, Question, Tools
 from api_aggregation import CityGuide, CityReport, Web
 from booking_saga import Agency, Trip, TripBooking

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import hypercorn.asyncio
 import httpx
+import hypercorn.asyncio
 import restate
 from engine_support import QUICK
 from hypercorn.config import Config
