@@ -188,11 +188,13 @@ class Bridge:
     async def notification(self) -> Entry:
         """The next thing that the handler is to be told."""
         while not self._cancellations:
-            waiting = [(index, each.future) for index, each in sorted(self._begun.items())]
-            done = await self._wait([future for _, future in waiting])
-            for index, future in waiting:
-                if any(future is each for each in done):
-                    return await self._told(index, self._begun.pop(index))
+            begun = list(self._begun.values())
+            done = await self._wait([each.future for each in begun])
+            if done:  # in the order in which they were begun
+                first = next(each for each in begun if each.future is done[0])
+                index = first.operation.index
+                del self._begun[index]
+                return await self._told(index, first)
         self._cancellations -= 1
         return Entry(Kind.CANCELLED)
 
@@ -200,7 +202,7 @@ class Bridge:
         """The value of a future of the SDK's; a cancellation that comes meanwhile is kept."""
         while not await self._wait([cast("RestateDurableFuture[Any]", future)]):
             pass
-        return await future
+        return cast(T, await _fetched(future))
 
     async def _wait(
         self, futures: list[RestateDurableFuture[Any]]
@@ -224,7 +226,7 @@ class Bridge:
     async def _told(self, index: int, begun: _Begun) -> Entry:
         operation = begun.operation
         try:
-            data = await begun.future
+            data = await _fetched(begun.future)
             payload, failed = _outcome(operation, data)
         except SdkTerminalError as failure:
             payload, failed = _failure(operation, failure), True
@@ -297,6 +299,11 @@ class Bridge:
 async def _clock() -> bytes:
     # The SDK's own ctx.time() asks a thread: on a busy loop that is a wait for the GIL, twice.
     return b"%d" % (time.time_ns() // 1_000_000)
+
+
+def _fetched(future: Any) -> Awaitable[Any]:
+    """The value of what is done: awaited itself, a future of the SDK's makes a task for that."""
+    return cast("Awaitable[Any]", future.future.async_def())
 
 
 def _route(outgoing: Outgoing) -> dict[str, Any]:
