@@ -82,6 +82,7 @@ class Bridge:
         self._children: dict[str, RestateDurableCallFuture[Any] | SendHandle] = {}
         self._ids: dict[str, str] = {}  # that Restate gave to them, as far as they are known
         self._awakeables: dict[int, RestateDurableFuture[Any]] = {}
+        self._issuing_ms = 0  # when it was begun to have Restate do what was asked for last
         self._cleared: set[str] = set()  # state, since it was set last
         # What has come and is not delivered, in its order; None: a cancellation.
         self._arrived: deque[int | None] = deque()
@@ -102,6 +103,7 @@ class Bridge:
 
     async def issue(self, activation: Activation) -> None:
         """Have Restate do what an activation has asked for."""
+        self._issuing_ms = _now_ms()
         for index, entry in enumerate(activation.entries, activation.first_index):
             operation = self._machine.outstanding.get(index)
             if operation is not None:
@@ -126,8 +128,11 @@ class Bridge:
             run = context.run_typed(name, action.attempt, run_options(options.retry))
             return _Begun(operation, run, action)
         if kind == Kind.TIMER:
-            delay = timedelta(milliseconds=operation.time_ms - self._machine.time_ms)
-            return _Begun(operation, context.sleep(delay))
+            # Restate counts from when it is told. What came before it in this activation has taken
+            # time, which must not have one timer overtake another.
+            late_ms = _now_ms() - self._issuing_ms
+            delay_ms = max(0, operation.time_ms - self._machine.time_ms - late_ms)
+            return _Begun(operation, context.sleep(timedelta(milliseconds=delay_ms)))
         if kind == Kind.PROMISE_AWAIT:
             return _Begun(operation, context.promise(name, _BYTES).value())
         if kind == Kind.CALL:
@@ -318,7 +323,11 @@ class Bridge:
 
 async def _clock() -> bytes:
     # The SDK's own ctx.time() asks a thread: on a busy loop that is a wait for the GIL, twice.
-    return b"%d" % (time.time_ns() // 1_000_000)
+    return b"%d" % _now_ms()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _fetched(future: Any) -> Awaitable[Any]:
