@@ -11,6 +11,7 @@ import httpx
 import pytest
 import restate
 from declared_services import Trip, app, echo
+from restate_server import hypercorn
 from restate_server import restate as restate_server
 
 from perdure import (
@@ -262,7 +263,7 @@ def test_a_real_server_takes_and_shows_all_of_it(tmp_path: Path) -> None:
     async def main() -> None:
         async with (
             restate_server(
-                tmp_path / "restate", "declared_services:app", Path(__file__).parent
+                tmp_path / "restate", hypercorn("declared_services:app"), Path(__file__).parent
             ) as on,
             httpx.AsyncClient(base_url=on.admin) as admin,
         ):
