@@ -51,7 +51,8 @@ def assert_read_or_refused(payload: bytes) -> None:
         try:
             value = serde.decode(payload, "payload")
         except (InvalidInput, StoreCorrupt) as error:
-            assert str(error)
+            if not str(error):
+                raise
             continue
         if annotation is UNTYPED:
             assert_plain(value)
