@@ -23,7 +23,7 @@ from perdure.serde import UNTYPED, decode_failure, serde_for
 # The deadline is what finds a hang that ends.
 fuzzed = settings(
     max_examples=examples(800),
-    deadline=2000,
+    deadline=20_000,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 PLAIN = {
