@@ -22,7 +22,7 @@ THRICE = RetryPolicy(initial=0.001, factor=1, max_interval=0.001, max_attempts=3
 class Attempts:
     """A step that fails some times, and counts."""
 
-    def __init__(self, failures: int, error: type[Exception] = ValueError) -> None:
+    def __init__(self, failures: int, error: Callable[[str], Exception] = ValueError) -> None:
         self.failures = failures
         self.error = error
         self.count = 0
@@ -159,7 +159,7 @@ def test_a_terminal_error_of_a_step_is_not_retried_and_keeps_code_and_metadata(
 
 
 def test_a_retryable_error_sets_its_own_delay(world: World) -> None:
-    step = Attempts(1, lambda text: RetryableError(text, retry_after=0.01))  # type: ignore[arg-type]
+    step = Attempts(1, lambda text: RetryableError(text, retry_after=0.01))
 
     async def body(ctx: WorkflowContext) -> Any:
         return await ctx.run("flaky", step, retry=THRICE)
