@@ -106,6 +106,7 @@ ELSEWHERE = {
     "`ctx.run` with `retry=`",
     "`step.cancel()`, `asyncio.wait_for`, cancellation",
     "`ctx.now()`",
+    "an attempt of a handler that fails",
     "`ctx.log`",
     "a handler that waits for nothing that can happen",
 }

@@ -342,3 +342,71 @@ def _appended(good: list[str]) -> str:
 
 async def _value(value: Any) -> Any:
     return value
+
+
+def test_steps_that_fail_side_by_side_are_each_tried_again(world: World) -> None:
+    steps = [Attempts(1), Attempts(1)]
+
+    async def body(ctx: WorkflowContext) -> Any:
+        policy = RetryPolicy(initial=0.001, factor=1, max_interval=0.001, max_attempts=9)
+        runs = [ctx.run(f"flaky {i}", step, retry=policy) for i, step in enumerate(steps)]
+        return [(await run).partition(" ")[0] for run in runs]
+
+    assert world.result(body) == ["attempt", "attempt"]
+
+
+def test_steps_that_are_used_up_side_by_side_each_fail(world: World) -> None:
+    steps = [Attempts(99), Attempts(99)]
+
+    async def body(ctx: WorkflowContext) -> Any:
+        runs = [ctx.run(f"flaky {i}", step, retry=THRICE) for i, step in enumerate(steps)]
+        failures = await asyncio.gather(*runs, return_exceptions=True)
+        return [type(failure).__name__ for failure in failures]
+
+    assert world.result(body) == ["TerminalError", "TerminalError"]
+
+
+def test_a_handler_whose_attempt_fails_beside_a_running_step_has_its_result_in_the_end(
+    world: World,
+) -> None:
+    attempts: list[int] = []
+
+    async def body(ctx: WorkflowContext) -> Any:
+        step = ctx.run("slow", _slept, 0.05)
+        await ctx.sleep(0.005)
+        attempts.append(1)
+        if len(attempts) < 2:
+            raise ValueError("not yet")
+        return await step
+
+    assert world.result(body) == "slept"
+
+
+async def _slept(seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "slept"
+
+
+def test_a_step_whose_result_is_not_of_its_type_fails_for_good(world: World) -> None:
+    async def body(ctx: WorkflowContext) -> Any:
+        try:
+            await ctx.run("text", _value, "text", returns=int)
+        except TerminalError as failure:
+            return failure.code
+
+    assert world.result(body) == 400
+
+
+def test_a_step_that_cancels_itself_is_tried_again(world: World) -> None:
+    ran: list[int] = []
+
+    async def cancels() -> str:
+        ran.append(1)
+        if len(ran) < 2:
+            raise asyncio.CancelledError
+        return "at last"
+
+    async def body(ctx: WorkflowContext) -> Any:
+        return await ctx.run("cancels", cancels, retry=THRICE)
+
+    assert world.result(body) == "at last"
