@@ -293,7 +293,7 @@ def _add_server(document: Document) -> None:
     document.add(
         *("get", "/restate/health", "restate.health"),
         summary="Whether the engine is open, and its services",
-        answers={200: json_answer("It is open.", record(services=names))},
+        answers={200: json_answer("It is open.", record(server=TEXT, services=names))},
         errors={},
     )
     document.add(
