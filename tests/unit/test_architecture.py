@@ -103,7 +103,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"_verbs"},
     "client": {"_client"},
     "cli": {"__init__", "_absent", "_doctor", "_loading", "_restoring", "_viewing", "client"}
-    | {"_ids", "engine", "http", "service", "testing"},
+    | {"_ids", "engine", "http", "restate", "service", "testing"},
     "__main__": {"cli"},
     "testing": VERBS | {"_core", "_doctor", "_history", "_journal", "_loading", "_store", "engine"},
     "__init__": VALUES
