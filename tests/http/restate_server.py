@@ -54,23 +54,25 @@ def hypercorn(app: str) -> Callable[[int], list[Any]]:
 @contextlib.asynccontextmanager
 async def restate(
     directory: Path,
-    handlers: Callable[[int], list[Any]] = hypercorn("restate_services:app"),
+    handlers: Callable[[int], list[Any]] | None = None,
     folder: Path = HERE,
 ) -> AsyncIterator[Restate]:
     """Restate on loopback with its data in *directory*; skips where there is none.
 
     Args:
-      handlers: The command that serves handlers on a port; they are registered.
+      handlers: The command that serves handlers on a port; they are registered. None: those of
+        restate_services.py.
       folder: Where it runs, and finds its modules.
     """
     if sys.platform != "linux" or platform.machine() != "x86_64":
         pytest.skip(f"{PACKAGE} is for Linux on x86-64")
+    serve = handlers or hypercorn("restate_services:app")
     server = node_modules(HERE / "restate") / PACKAGE / "bin" / "restate-server"
     node, admin, ingress, endpoint = _free_ports(4)
     config = _written(directory, CONFIG.format(node=node, admin=admin, ingress=ingress))
     command = [server, "--no-logo", "-c", config, "--base-dir", directory / "base"]
     with (
-        _running(handlers(endpoint), directory / "endpoint.log", folder) as serving,
+        _running(serve(endpoint), directory / "endpoint.log", folder) as serving,
         _running(command, directory / "server.log", folder) as it,
     ):
         urls = Restate(f"http://127.0.0.1:{ingress}", f"http://127.0.0.1:{admin}")

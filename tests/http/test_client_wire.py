@@ -413,7 +413,7 @@ def test_a_server_of_no_known_kind_is_asked_nothing(kind: Any) -> None:
         async with scripted(reply(200, {})) as (script, client):
             script.kind = kind
             for ask in (client.kill(ID), client.signal(ID, "go", 1)):
-                with pytest.raises(Unavailable, match="not what perdure answers|neither"):
+                with pytest.raises(Unavailable, match=r"not what perdure answers|neither"):
                     await ask
             assert script.requests == []
 
