@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -113,7 +114,8 @@ def _running(command: list[Any], log: Path, folder: Path) -> Iterator[subprocess
     try:
         yield process
     finally:
-        process.terminate()
+        # Of SIGTERM hypercorn hears nothing: the SDK takes it from it with the first request.
+        process.send_signal(signal.SIGINT)
         try:
             process.wait(STOP_S)
         except subprocess.TimeoutExpired:
