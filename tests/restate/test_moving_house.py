@@ -201,6 +201,19 @@ def test_the_old_engine_is_drained_when_nothing_is_unfinished_there(moving: Any)
     moving(test)
 
 
+def test_a_promise_that_was_completed_before_its_run_stays_where_it_is(moving: Any) -> None:
+    async def test(house: House) -> None:
+        key = next(_keys)
+        await house.old.call(Order.approve, True, key=key)
+        async with house.router.at(Order, key) as client:
+            assert client is house.cluster
+            sent = await client.send(Order.run, 2, key=key)
+            await client.call(Order.approve, True, key=key)
+        assert await sent.result() == f"2 reserved for {key}, sold"
+
+    moving(test)
+
+
 # -- objects --------------------------------------------------------------------------------------
 
 
@@ -299,6 +312,9 @@ def test_what_is_scheduled_is_sent_to_the_cluster_and_once(moving: Any) -> None:
         assert await unfinished(house.old, key) == await unfinished(house.old, run) == []
         assert await unfinished(house.old, soon) == [near.id]
         await asyncio.gather(*(is_due(house.cluster, each, due) for each in (key, run)))
+        for service, moved in ((Cart, key), (Order, run)):
+            async with house.router.at(service, moved) as client:
+                assert client is house.cluster
         # It has died before it could cancel the first:
         again = next(row for row in scheduled if row[2] == key)
         sent = await house.cluster.send(
