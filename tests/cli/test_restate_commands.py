@@ -89,6 +89,15 @@ def test_a_target_without_services_is_told_as_by_serve(ask: Ask, target: str, sa
     assert (done.code, said in done.err) == (2, True)
 
 
+def test_services_that_can_not_be_served_are_told_before_it_listens(
+    ask: Ask, tmp_path: Path
+) -> None:
+    (tmp_path / "twice.py").write_text("from program import *\nservices = [Order(), Order()]\n")
+    done = ask("serve", "twice", "--restate", "--port", "0")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("perdure: ")
+
+
 @pytest.mark.parametrize("missing", ["hypercorn", "restate"])
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path, missing: str) -> None:
     write_program(tmp_path)

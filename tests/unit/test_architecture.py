@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_limits": set(),
     "_annotations": set(),
     "retry": set(),
+    "_schemas": {"_annotations", "serde"},
     "_flat": set(),
     "_cbor": {"_flat", "_limits"},
     "serde": {"_annotations", "_cbor", "_flat", "_limits"},
@@ -92,9 +93,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     | DECLARING
     | {"_backing_up", "_binding", "_completing", "_inspecting", "_invoking", "_operating"}
     | {"_options", "_runtime", "_store"},
-    "http": VERBS | {"_bodies", "_sql", "engine"},
+    "http": VERBS | {"_bodies", "_schemas", "_sql", "engine"},
     "_bodies": VALUES | {"_absent", "service"},
-    "restate": VALUES | DECLARING | {"_binding", "_bodies", "_bound", "_cbor", "_core", "_runtime"},
+    "restate": VALUES
+    | DECLARING
+    | {"_binding", "_bodies", "_bound", "_cbor", "_core", "_place", "_runtime", "_schemas"},
     "_loading": {"service"},
     "_client": VALUES
     | {"_history", "_sql"}

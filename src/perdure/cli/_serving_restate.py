@@ -13,7 +13,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure.cli._attempts import App, Attempts
@@ -69,10 +69,11 @@ def serve_restate(
         sockets = bound(place)
     except CanNotServe as error:
         raise usage(str(error)) from error
-    port = sockets[0].getsockname()[1]
-    if told:
-        _tell(sorted({definition_of(each).name for each in services}), host, port)
-    run_alone(_serve(Attempts(app), _config(sockets, access_log), address_of(host, port)))
+    address = address_of(host, sockets[0].getsockname()[1])
+    names = sorted({definition_of(each).name for each in services})
+    # It can be stopped from when people are told of it on.
+    started = functools.partial(_tell, names, address) if told else None
+    run_alone(_serve(Attempts(app), _config(sockets, access_log), address, started))
 
 
 def _app(services: Sequence[Any], identity_keys: Sequence[str]) -> App:
@@ -88,8 +89,7 @@ def _app(services: Sequence[Any], identity_keys: Sequence[str]) -> App:
         ) from error
     from perdure.restate import app
 
-    made: App = app(services, identity_keys=identity_keys)
-    return made
+    return app(services, identity_keys=identity_keys)
 
 
 def _place(host: str, port: int, identity_keys: Sequence[str]) -> Place:
@@ -108,21 +108,20 @@ def _place(host: str, port: int, identity_keys: Sequence[str]) -> Place:
     return Place("handlers", host, port, flag="", guarded=bool(identity_keys))
 
 
-def _tell(names: Sequence[str], host: str, port: int) -> None:
+def _tell(names: Sequence[str], address: str) -> None:
     """Tell people that the handlers are there, and what to do next."""
-    url = f"http://{address_of(host, port)}"
     lines = (
         f"perdure serves {', '.join(names)} to Restate",
-        f"  handlers    {url}",
-        f"Tell Restate of them: perdure register {_url_for_others(host, port)}",
+        f"  handlers    http://{address}",
+        f"Tell Restate of them: perdure register http://{_reached_by_others(address)}",
         "Ctrl-C stops it; what runs is given back to Restate.",
     )
     print(*map(plain, lines), sep="\n", flush=True)
 
 
-def _url_for_others(host: str, port: int) -> str:
-    reached = socket.gethostname() if host in ("", "0.0.0.0", "::") else host
-    return f"http://{address_of(reached, port)}"
+def _reached_by_others(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    return f"{socket.gethostname()}:{port}" if host in ("", "0.0.0.0", "[::]") else address
 
 
 def _config(sockets: Sequence[socket.socket], access_log: bool) -> Config:
@@ -145,7 +144,9 @@ def _config(sockets: Sequence[socket.socket], access_log: bool) -> Config:
     return config
 
 
-async def _serve(attempts: Attempts, config: Config, address: str) -> None:
+async def _serve(
+    attempts: Attempts, config: Config, address: str, started: Callable[[], None] | None
+) -> None:
     from hypercorn.asyncio import serve
 
     stop = _signals()
@@ -153,6 +154,8 @@ async def _serve(attempts: Attempts, config: Config, address: str) -> None:
         serve(attempts, config, shutdown_trigger=stop.wait, mode="asgi")  # type: ignore[arg-type]
     )
     logger.info("the handlers listen on http://%s", address)
+    if started is not None:
+        started()
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if serving.done():
