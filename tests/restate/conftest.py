@@ -1,0 +1,52 @@
+"""The four worlds: each driver, in its normal mode and suspending at every await."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterator
+
+import pytest
+from restate_server import PACKAGE
+from scripted import SERVICES
+from worlds import QUICK_RETRIES, SUSPENDING, Place, World, hosted, outside, restate_server
+
+import perdure.restate
+
+
+@pytest.fixture(scope="session")
+def handlers() -> Iterator[list[str]]:
+    """Where the scripted services are served to Restate, and what is no handler of perdure's."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        pytest.skip(f"{PACKAGE} is for Linux on x86-64")
+    services = [service() for service in SERVICES]
+    with hosted(perdure.restate.app(services)) as url, hosted(outside()) as other:
+        yield [url, other]
+
+
+@pytest.fixture(scope="session")
+def restate_normal(
+    handlers: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    directory = tmp_path_factory.mktemp("restate") / "server"
+    with restate_server(directory, handlers, QUICK_RETRIES) as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def restate_suspending(
+    handlers: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    directory = tmp_path_factory.mktemp("suspending") / "server"
+    with restate_server(directory, handlers, QUICK_RETRIES + SUSPENDING) as place:
+        yield place
+
+
+@pytest.fixture(params=["resident", "evicted", "restate", "restate-suspending"])
+def world(request: pytest.FixtureRequest) -> World:
+    if request.param == "restate":
+        return World(request.getfixturevalue("restate_normal"), suspends=False)
+    if request.param == "restate-suspending":
+        return World(request.getfixturevalue("restate_suspending"), suspends=True)
+    tmp_path = request.getfixturevalue("tmp_path")
+    return World(tmp_path / "data", suspends=request.param == "evicted")
