@@ -157,7 +157,7 @@ def test_a_timer_that_is_cancelled_does_not_fire(world: World) -> None:
 
 def test_many_timers_fire_in_the_order_of_their_deadlines(world: World) -> None:
     async def body(ctx: WorkflowContext) -> Any:
-        timers = {ctx.after((20 - i) / 100): i for i in range(20)}
+        timers: dict[Any, int] = {ctx.after((20 - i) / 100): i for i in range(20)}
         return [timers[timer] async for timer in ctx.wait(*timers)]
 
     assert world.result(body) == list(reversed(range(20)))
@@ -166,7 +166,7 @@ def test_many_timers_fire_in_the_order_of_their_deadlines(world: World) -> None:
 def test_timers_fire_in_order_where_each_delivery_asks_for_the_time(world: World) -> None:
     async def body(ctx: WorkflowContext) -> Any:
         before = ctx.now()
-        timers = {ctx.after((20 - i) / 500): i for i in range(20)}
+        timers: dict[Any, int] = {ctx.after((20 - i) / 500): i for i in range(20)}
         order = []
         async for timer in ctx.wait(*timers):
             assert ctx.now() >= before
@@ -273,9 +273,7 @@ def test_contextvars_and_task_names_are_the_handlers_own(world: World) -> None:
 def test_waiting_for_two_promises_and_a_timer_ends_with_whoever_is_first(world: World) -> None:
     async def body(ctx: WorkflowContext) -> Any:
         a, b, timer = ctx.promise("a"), ctx.promise("b"), ctx.after(25)
-        order = []
-        async for future in ctx.wait(a, b):
-            order.append(await future)
+        order = [await future async for future in ctx.wait(a, b)]
         timer.cancel()
         return order
 

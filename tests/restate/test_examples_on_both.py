@@ -9,12 +9,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import mounted_in_fastapi
 import pytest
 from engine_support import until
 from worlds import World
 
 import document_approval
+import mounted_in_fastapi
 from agent_loop import Assistant, Message, Model, Question, Tools
 from api_aggregation import CityGuide, CityReport, Web
 from booking_saga import Agency, Trip, TripBooking
@@ -244,7 +244,7 @@ def test_inventory(world: World) -> None:
         await verbs.call(Inventory.restock, 5, key=key)
         for order in ("sold", "kept"):
             await verbs.call(Inventory.reserve, Reservation(order, 2), key=key)
-        with pytest.raises(TerminalError, match="1 of .* left, not 2"):
+        with pytest.raises(TerminalError, match=r"1 of .* left, not 2"):
             await verbs.call(Inventory.reserve, Reservation("late", 2), key=key)
         assert await verbs.call(Inventory.sell, "sold", key=key) == 2
         assert await verbs.call(Inventory.stock, key=key) == Stock(1, 2)

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import hypercorn.asyncio
 import httpx
+import hypercorn.asyncio
 import restate
 from engine_support import QUICK
 from hypercorn.config import Config
@@ -136,7 +136,7 @@ def outside() -> Any:
 @contextlib.contextmanager
 def hosted(app: Any) -> Iterator[str]:
     """The URL of *app*, served over HTTP/2 in a thread of this process."""
-    stop: list[Callable[[], None]] = []
+    stop: list[Callable[[], object]] = []
     began = threading.Event()
     with listening() as bound:
         bound.listen(256)

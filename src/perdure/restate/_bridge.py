@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Awaitable
 from datetime import timedelta
@@ -89,6 +90,11 @@ class Bridge:
         awakeable_id, future = self._context.awakeable(_BYTES)
         self._awakeables[index] = future
         return cast(str, awakeable_id)
+
+    async def time_ms(self) -> int:
+        """Milliseconds since 1970, as Restate's journal has them."""
+        run = self._context.run_typed("time", _clock, run_options(None))
+        return int(await self.settled(run))
 
     # -- commands -----------------------------------------------------------------------------
 
@@ -201,7 +207,7 @@ class Bridge:
         """The value of a future of the SDK's; what else comes meanwhile is kept."""
         while not await self._wait(cast("RestateDurableFuture[Any]", future)):
             pass
-        return await future
+        return cast(T, await _fetched(future))
 
     async def _wait(self, asked: RestateDurableFuture[Any] | None = None) -> bool:
         """Wait until something has come; whether it is what was *asked*."""
@@ -234,7 +240,7 @@ class Bridge:
     async def _told(self, index: int, begun: _Begun) -> Entry:
         operation = begun.operation
         try:
-            data = await begun.future
+            data = await _fetched(begun.future)
             payload, failed = _outcome(operation, data)
         except SdkTerminalError as failure:
             payload, failed = _failure(operation, failure), True
@@ -307,6 +313,16 @@ class Bridge:
             except SdkTerminalError:
                 self._cancelled()
         return self._ids[name]
+
+
+async def _clock() -> bytes:
+    # The SDK's own ctx.time() asks a thread: on a busy loop that is a wait for the GIL, twice.
+    return b"%d" % (time.time_ns() // 1_000_000)
+
+
+def _fetched(future: Any) -> Awaitable[Any]:
+    """The value of what is done: awaited itself, a future of the SDK's makes a task for that."""
+    return cast("Awaitable[Any]", future.future.async_def())
 
 
 def _route(outgoing: Outgoing) -> dict[str, Any]:

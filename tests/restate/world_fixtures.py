@@ -5,20 +5,26 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
-from restate_server import PACKAGE
-from scripted import SERVICES
-from worlds import QUICK_RETRIES, SUSPENDING, Place, World, hosted, outside, restate_server
 
-import perdure.restate
+if TYPE_CHECKING:
+    from worlds import Place, World
+
+# All tests load this module; what it takes to serve to a Restate is imported where that is done.
 
 
 @pytest.fixture(scope="session")
 def handlers() -> Iterator[list[str]]:
     """Where the scripted services are served to Restate, and what is no handler of perdure's."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        pytest.skip(f"{PACKAGE} is for Linux on x86-64")
+        pytest.skip("Restate's server on npm is for Linux on x86-64")
+    from scripted import SERVICES
+    from worlds import hosted, outside
+
+    import perdure.restate
+
     services = [service() for service in SERVICES]
     with hosted(perdure.restate.app(services)) as url, hosted(outside()) as other:
         yield [url, other]
@@ -28,6 +34,8 @@ def handlers() -> Iterator[list[str]]:
 def restate_normal(
     handlers: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
+    from worlds import QUICK_RETRIES, restate_server
+
     directory = tmp_path_factory.mktemp("restate") / "server"
     with restate_server(directory, handlers, QUICK_RETRIES) as place:
         yield place
@@ -37,6 +45,8 @@ def restate_normal(
 def restate_suspending(
     handlers: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
+    from worlds import QUICK_RETRIES, SUSPENDING, restate_server
+
     directory = tmp_path_factory.mktemp("suspending") / "server"
     with restate_server(directory, handlers, QUICK_RETRIES + SUSPENDING) as place:
         yield place
@@ -44,6 +54,9 @@ def restate_suspending(
 
 @pytest.fixture(params=["resident", "evicted", "restate", "restate-suspending"])
 def world(request: pytest.FixtureRequest) -> World:
+    """One of the four worlds."""
+    from worlds import World
+
     if request.param == "restate":
         return World(request.getfixturevalue("restate_normal"), suspends=False)
     if request.param == "restate-suspending":
