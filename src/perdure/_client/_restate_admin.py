@@ -21,7 +21,13 @@ from perdure._client._asking import JSON, Body, path_of
 from perdure._client._perdure import Begun
 from perdure._client._replies import check, error_of, record_of
 from perdure._client._restate import not_supported
-from perdure._client._restate_values import completion_of, failure_of_text, literal, plain_of
+from perdure._client._restate_values import (
+    completion_of,
+    failure_of_text,
+    kept_of,
+    literal,
+    plain_of,
+)
 from perdure._runtime._check import CheckReport
 from perdure._runtime._describe import Description
 from perdure._runtime._filter import InvocationFilter, wanted_by
@@ -30,7 +36,6 @@ from perdure._runtime._listing import InvocationPage
 from perdure._runtime._status import Status
 from perdure._sql import QueryResult
 from perdure.errors import Conflict, InvalidInput, NotFound, PerdureError, TerminalError
-from perdure.serde import UNTYPED, serde_for
 
 if TYPE_CHECKING:
     import httpx
@@ -159,10 +164,7 @@ class RestateAdmin:
     async def set_state(self, service: str, key: str, state: Mapping[str, Any]) -> None:
         """Replace the state of a key, when it is not in use."""
         await self._check_kind(service, "VirtualObject", "Workflow")
-        serde = serde_for(UNTYPED)
-        new_state = {
-            name: list(serde.to_json(value, f"state {name!r}")) for name, value in state.items()
-        }
+        new_state = {name: list(kept_of(value, f"state {name!r}")) for name, value in state.items()}
         content = msgspec.json.encode({"object_key": key, "new_state": new_state})
         path = path_of("services", service, "state")
         check(await self._wire.ask("POST", path, body=Body(content, JSON)))

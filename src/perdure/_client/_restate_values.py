@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -47,6 +48,21 @@ def completion_of(payload: bytes) -> tuple[Any, TerminalError | None]:
         except StoreCorrupt:
             pass  # somebody else's bytes
     return plain_of(payload), None
+
+
+def kept_of(value: Any, place: str) -> bytes:
+    """*value* as handlers keep it: JSON where that is exact, else CBOR that describes itself.
+
+    Raises:
+      InvalidInput: It can not be encoded.
+    """
+    serde = serde_for(UNTYPED)
+    exact = serde.encode(value, place)
+    with contextlib.suppress(PerdureError):  # of keys that are no text there is no JSON
+        text = serde.to_json(value, place)
+        if serde.encode(msgspec.json.decode(text), place) == exact:
+            return text
+    return _CBOR + exact
 
 
 def failure_of_text(text: str) -> TerminalError:
