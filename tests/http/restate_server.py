@@ -49,10 +49,8 @@ class Restate(NamedTuple):
 @contextlib.asynccontextmanager
 async def restate(directory: Path) -> AsyncIterator[Restate]:
     """Restate on loopback with its data in *directory*; skips where there is none."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        pytest.skip(f"{PACKAGE} is for Linux on x86-64")
-    server = node_modules(HERE / "restate") / PACKAGE / "bin" / "restate-server"
-    node, admin, ingress, endpoint = _free_ports(4)
+    server = server_binary()
+    node, admin, ingress, endpoint = free_ports(4)
     config = _written(directory, CONFIG.format(node=node, admin=admin, ingress=ingress))
     handlers = [sys.executable, "-m", "hypercorn", "--bind", f"127.0.0.1:{endpoint}"]
     command = [server, "--no-logo", "-c", config, "--base-dir", directory / "base"]
@@ -69,6 +67,13 @@ async def restate(directory: Path) -> AsyncIterator[Restate]:
         yield urls
 
 
+def server_binary() -> Path:
+    """The server's program, from npm; skips where there is none."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        pytest.skip(f"{PACKAGE} is for Linux on x86-64")
+    return node_modules(HERE / "restate") / PACKAGE / "bin" / "restate-server"
+
+
 def _written(directory: Path, text: str) -> Path:
     directory.mkdir(parents=True)
     config = directory / "restate.toml"
@@ -76,7 +81,7 @@ def _written(directory: Path, text: str) -> Path:
     return config
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports of loopback that nobody has: these servers can not tell which they took."""
     with contextlib.ExitStack() as stack:
         bound = [stack.enter_context(listening()) for _ in range(count)]
