@@ -85,11 +85,8 @@ class Cluster:
         # It ends with 0 also where it fails.
         until(lambda: "successfully" in self._say("provision", "--yes"), "provisioning")
 
-    def make_whole(self) -> None:
-        """Start who was killed, and wait until each partition has a leader and a follower."""
-        for node in self.nodes:
-            if not node.server.lives():
-                node.server.start()
+    def wait_until_whole(self) -> None:
+        """Wait until each partition has a leader and a follower."""
         alive = "select name from nodes where state = 'alive'"
         active = "select 1 from partition_state where replay_status = 'active'"
         until(
@@ -170,7 +167,7 @@ def cluster(directory: Path) -> Iterator[Cluster]:
             node.server.start()
         made = Cluster(nodes)
         made.provision()
-        made.make_whole()
+        made.wait_until_whole()
         yield made
     finally:
         for node in nodes:

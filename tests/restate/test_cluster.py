@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,33 +65,30 @@ class Loss(NamedTuple):
     weighed: list[int]
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, Handlers]]:
+@pytest.fixture(scope="module", params=["Leader", "Follower"])
+def loss(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Loss:
+    """A node is lost that was this to the workflow's partition, and then the handlers."""
     directory = tmp_path_factory.mktemp("cluster")
     with cluster(directory) as restate:
         handlers = Handlers(directory, restate.identity_key())
         try:
             handlers.process.start()
             _register(restate, handlers)
-            yield restate, handlers
+            return _lose(restate, handlers, request.param)
         finally:
             handlers.process.kill()
 
 
-@pytest.fixture(scope="module", params=["Leader", "Follower"])
-def loss(made: tuple[Cluster, Handlers], request: pytest.FixtureRequest) -> Iterator[Loss]:
-    """A node is lost that was of this use to the workflow's partition, and then the handlers."""
-    restate, handlers = made
-    restate.make_whole()
-    order = f"for-a-{request.param}"
+def _lose(restate: Cluster, handlers: Handlers, role: str) -> Loss:
+    order = "shoes-for-bob"
     with httpx.Client(timeout=HANG_S) as client, ThreadPoolExecutor() as threads:
         first = restate.nodes[0].ingress
         started = _post(client, f"{first}/Order/{order}/run/send", "shoes")["invocationId"]
         until(lambda: bool(_post(client, f"{first}/Order/{order}/is_waiting")), "the promise")
-        lost = restate.replica(started, request.param)
+        lost = restate.replica(started, role)
         left = [node for node in restate.nodes if node is not lost]
-        result = f"{left[0].ingress}/restate/workflow/Order/{order}/attach"
-        attached = threads.submit(_get, client, result)
+        attach = f"restate/workflow/Order/{order}/attach"
+        waiting = threads.submit(_get, client, f"{left[0].ingress}/{attach}")
         parcels = [
             _post(
                 client,
@@ -108,19 +104,14 @@ def loss(made: tuple[Cluster, Handlers], request: pytest.FixtureRequest) -> Iter
         began = time.monotonic()
         ingress = left[1].ingress
         weighed = [_post(client, f"{ingress}/Parcels/weigh", number) for number in range(CALLS)]
-        print(f"{request.param} lost: {CALLS} calls after {time.monotonic() - began:.2f} s")
+        print(f"{role} lost: {CALLS} calls after {time.monotonic() - began:.2f} s")
         handlers.process.kill()
         handlers.process.start()
         _post(client, f"{ingress}/Order/{order}/approve", "Ada")
-        yield Loss(
-            order,
-            _get(client, f"{ingress}/restate/workflow/Order/{order}/attach"),
-            attached.result(HANG_S),
-            handlers.lines(),
-            [_get(client, f"{ingress}/restate/invocation/{each}/attach") for each in parcels],
-            weighed,
-        )
-        print(f"{request.param} lost: all done after {time.monotonic() - began:.2f} s")
+        result = _get(client, f"{ingress}/{attach}")
+        attached = waiting.result(HANG_S)
+        delivered = [_get(client, f"{ingress}/restate/invocation/{id}/attach") for id in parcels]
+        return Loss(order, result, attached, handlers.lines(), delivered, weighed)
 
 
 def _register(restate: Cluster, handlers: Handlers) -> None:
