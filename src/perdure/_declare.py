@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import FrameType
 from typing import Any, Final
 
@@ -96,11 +97,6 @@ def declare(
         kind=kind,
         version=version,
         handlers=handlers,
-        retry=options.retry,
-        private=bool(options.private),
-        retention=options.retention,
-        journal_retention=options.journal_retention,
-        idempotency_retention=options.idempotency_retention,
         abstract=abstract,
         cls=cls,
         file=place.file,
@@ -109,6 +105,7 @@ def declare(
         declarations=declarations,
         references={each.attribute: HandlerReference(each, cls) for each in handlers.values()},
         scope=scope,
+        **options.in_force(),
     )
     setattr(cls, DEFINITION, definition)
     # Each is tried, also after one that must wait, so that what is wrong with it shows here.
@@ -129,15 +126,7 @@ def _class_options(
     for base in cls.__mro__[1:]:
         inherited = vars(base).get(DEFINITION)
         if isinstance(inherited, ServiceDefinition):
-            return options.under(
-                Options(
-                    retry=inherited.retry,
-                    private=inherited.private,
-                    retention=inherited.retention,
-                    journal_retention=inherited.journal_retention,
-                    idempotency_retention=inherited.idempotency_retention,
-                )
-            )
+            return options.under(Options.of(inherited))
     return options
 
 
@@ -284,7 +273,11 @@ def _handler(
         raise place.error(
             f"{title}: run happens once per key and takes no idempotency key; use retention="
         )
-    options = own.under(inherited)
+    options = replace(
+        own.under(inherited),
+        metadata=own.metadata,
+        **({"idempotency_retention": None} if is_run else {"retention": None}),
+    )
     return HandlerDefinition(
         service=service,
         version=version,
@@ -294,15 +287,11 @@ def _handler(
         function=descriptor.function,
         takes_argument=signature.argument is not None,
         argument_has_default=signature.argument_has_default,
-        retry=options.retry,
-        private=bool(options.private),
-        retention=options.retention if is_run else None,
-        journal_retention=options.journal_retention,
-        idempotency_retention=None if is_run else options.idempotency_retention,
         file=place.file,
         line=place.line,
         description=_description(descriptor.function),
         types=descriptor.types,
+        **options.in_force(),
     )
 
 

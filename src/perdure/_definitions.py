@@ -51,6 +51,9 @@ class Options:
     retention: timedelta | None = None
     journal_retention: timedelta | None = None
     idempotency_retention: timedelta | None = None
+    inactivity_timeout: timedelta | None = None
+    abort_timeout: timedelta | None = None
+    metadata: dict[str, str] | None = None
 
     @classmethod
     def checked(cls, given: Mapping[str, Any], place: Place, title: str) -> Options:
@@ -70,9 +73,10 @@ class Options:
         durations = {
             name: _duration(value, name, place, title)
             for name, value in given.items()
-            if name.endswith("retention")
+            if name.endswith(("retention", "timeout"))
         }
-        return cls(**{**given, **durations})
+        metadata = _metadata(given.get("metadata"), place, title)
+        return cls(**{**given, **durations, "metadata": metadata})
 
     def under(self, other: Options) -> Options:
         """Return these options, with those that are None taken from *other*; the name stays."""
@@ -81,6 +85,18 @@ class Options:
             for each in fields(self)
         }
         return Options(**{**merged, "name": self.name})
+
+    def in_force(self) -> dict[str, Any]:
+        """The fields that definitions have of them, by name."""
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        del given["name"]
+        return {**given, "private": bool(self.private), "metadata": self.metadata or {}}
+
+    @classmethod
+    def of(cls, definition: ServiceDefinition) -> Options:
+        """The options that a definition has, without the name."""
+        names = [each.name for each in fields(cls) if each.name != "name"]
+        return cls(**{name: getattr(definition, name) for name in names})
 
 
 def _duration(value: object, name: str, place: Place, title: str) -> timedelta | None:
@@ -93,11 +109,24 @@ def _duration(value: object, name: str, place: Place, title: str) -> timedelta |
     raise place.error(f"{title}: {name}= must be a timedelta or seconds, 0 or more, got {value!r}")
 
 
+def _metadata(value: object, place: Place, title: str) -> dict[str, str] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not all(
+        isinstance(text, str) for item in value.items() for text in item
+    ):
+        raise place.error(
+            f"{title}: metadata= must be a mapping of texts to texts, got {value!r:.200}"
+        )
+    return dict(value)
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class HandlerDefinition:
     """One handler of one service class.
 
-    The options are those in force: the handler's own, else its class's, else None.
+    The options are those in force: the handler's own, else its class's, else None. ``metadata`` is
+    only the handler's own.
 
     Attributes:
       service: Name of the service; ``version`` is its class's.
@@ -121,6 +150,9 @@ class HandlerDefinition:
     retention: timedelta | None
     journal_retention: timedelta | None
     idempotency_retention: timedelta | None
+    inactivity_timeout: timedelta | None
+    abort_timeout: timedelta | None
+    metadata: dict[str, str]
     file: str
     line: int
     description: str
@@ -160,6 +192,9 @@ class ServiceDefinition:
     retention: timedelta | None
     journal_retention: timedelta | None
     idempotency_retention: timedelta | None
+    inactivity_timeout: timedelta | None
+    abort_timeout: timedelta | None
+    metadata: dict[str, str]
     abstract: bool
     cls: type
     file: str

@@ -29,6 +29,8 @@ class Client(Operating, Completing, Inspecting, BackingUp):
     idempotency key, completing an awakeable. Those, and whatever certainly did not reach a
     handler, are tried again within the *timeout*. Waiting for a result has no end, and outlasts
     a lost connection where it may be tried again. All verbs can raise ``Unavailable``.
+
+    The server may be Restate's; then some verbs do less, and raise ``NotSupportedOnRestate``.
     """
 
     def __init__(self, ingress: Wire, admin: Wire | None, http: httpx.AsyncClient) -> None:

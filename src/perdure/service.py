@@ -10,7 +10,7 @@ one target in each subclass. ``_declare.py`` does the work, ``_signatures.py`` r
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import MethodType
 from typing import Any, ClassVar, TypeVar, overload
@@ -67,6 +67,9 @@ class _Declared:
         retention: timedelta | float | None = None,
         journal_retention: timedelta | float | None = None,
         idempotency_retention: timedelta | float | None = None,
+        inactivity_timeout: timedelta | float | None = None,
+        abort_timeout: timedelta | float | None = None,
+        metadata: Mapping[str, str] | None = None,
         private: bool | None = None,
         abstract: bool = False,
         **others: Any,
@@ -79,8 +82,8 @@ class _Declared:
                 raise
             raise Place.of_frame(frame).error(
                 f"class {cls.__name__}: there is no class keyword {min(others)!r}; there are "
-                "name, version, retry, retention, journal_retention, idempotency_retention, "
-                "private and abstract"
+                "name, version, abstract, retry, private, retention, journal_retention, "
+                "idempotency_retention, inactivity_timeout, abort_timeout and metadata"
             ) from error
         given = {
             "name": name,
@@ -89,6 +92,9 @@ class _Declared:
             "retention": retention,
             "journal_retention": journal_retention,
             "idempotency_retention": idempotency_retention,
+            "inactivity_timeout": inactivity_timeout,
+            "abort_timeout": abort_timeout,
+            "metadata": metadata,
         }
         declare(cls, frame, given, version=version, abstract=abstract)
 
@@ -97,10 +103,11 @@ class Service(_Declared):
     """Stateless handlers. Subclass it; handlers take a ``Context``.
 
     Class keywords of all three bases: ``name`` (default: the class's), ``version`` (from 1),
-    ``retry``, ``private``, ``journal_retention``, ``idempotency_retention``, and for workflows
-    ``retention``. Durations are ``timedelta`` or seconds. Subclasses inherit them, except ``name``
-    and ``version``. ``abstract=True`` is a base for other classes: it need not have ``run`` and
-    cannot be served.
+    ``retry``, ``private``, ``journal_retention``, ``idempotency_retention``, for workflows
+    ``retention``, ``metadata``, and for Restate ``inactivity_timeout`` and ``abort_timeout``.
+    Durations are ``timedelta`` or seconds. Subclasses inherit them, except ``name`` and
+    ``version``. ``abstract=True`` is a base for other classes: it need not have ``run`` and cannot
+    be served.
 
     One engine serves several versions of a name side by side. An invocation stays on the version it
     began with; a new one begins on the highest that has its handler.
@@ -110,6 +117,10 @@ class Service(_Declared):
     ``journal_retention``: how long the journal of a completed invocation stays, a day by default
     for ``run``, else not at all; where there is a key to be freed, never longer than the rest.
     ``idempotency_retention``: how long the result for an idempotency key stays, a day by default.
+    ``metadata``: texts for whoever looks at the listing of services, such as who owns this one.
+    ``inactivity_timeout``, ``abort_timeout``: on Restate, how long an attempt may wait before it is
+    suspended, and how long it may take to obey before it is aborted. An engine in the process
+    suspends without waiting and ignores both.
     """
 
     __perdure_kind__ = ServiceKind.SERVICE
@@ -142,6 +153,9 @@ def handler(
     retention: timedelta | float | None = None,
     journal_retention: timedelta | float | None = None,
     idempotency_retention: timedelta | float | None = None,
+    inactivity_timeout: timedelta | float | None = None,
+    abort_timeout: timedelta | float | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> Callable[[F], F]: ...
 def handler(function: Any = None, /, **options: Any) -> Any:
     """Mark a method as a handler, with options of its own where given.
@@ -154,6 +168,9 @@ def handler(function: Any = None, /, **options: Any) -> Any:
         has completed; 0: they go as it completes.
       journal_retention: How long the journal of a completed invocation is kept.
       idempotency_retention: How long the result for an idempotency key is kept.
+      inactivity_timeout: On Restate: how long an attempt may wait before it is suspended.
+      abort_timeout: On Restate: how long it may take to obey before it is aborted.
+      metadata: Texts about the handler, shown where services are listed; no default.
 
     Raises:
       DefinitionError: This is no function. All else is checked when the class is defined.

@@ -1,4 +1,4 @@
-"""A real Restate, with the services of restate_services.py, to compare perdure with."""
+"""A real Restate, to compare perdure with or to serve handlers to, and a process of handlers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import os
 import platform
+import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,24 +47,43 @@ class Restate(NamedTuple):
     admin: str
 
 
+def hypercorn(app: str) -> Callable[[int], list[Any]]:
+    """The command that serves *app*, ``module:name``, on a port of loopback."""
+    return lambda port: [sys.executable, "-m", "hypercorn", "--bind", f"127.0.0.1:{port}", app]
+
+
 @contextlib.asynccontextmanager
-async def restate(directory: Path) -> AsyncIterator[Restate]:
-    """Restate on loopback with its data in *directory*; skips where there is none."""
+async def restate(
+    directory: Path,
+    handlers: Callable[[int], list[Any]] | None = None,
+    folder: Path = HERE,
+) -> AsyncIterator[Restate]:
+    """Restate on loopback with its data in *directory*; skips where there is none.
+
+    Args:
+      handlers: The command that serves handlers on a port; they are registered. None: those of
+        restate_services.py.
+      folder: Where it runs, and finds its modules.
+    """
+    serve = handlers or hypercorn("restate_services:app")
     server = server_binary()
     node, admin, ingress, endpoint = free_ports(4)
     config = _written(directory, CONFIG.format(node=node, admin=admin, ingress=ingress))
-    handlers = [sys.executable, "-m", "hypercorn", "--bind", f"127.0.0.1:{endpoint}"]
     command = [server, "--no-logo", "-c", config, "--base-dir", directory / "base"]
     with (
-        _running([*handlers, "restate_services:app"], directory / "endpoint.log") as serving,
-        _running(command, directory / "server.log") as it,
+        _running(serve(endpoint), directory / "endpoint.log", folder) as serving,
+        _running(command, directory / "server.log", folder) as it,
     ):
         urls = Restate(f"http://127.0.0.1:{ingress}", f"http://127.0.0.1:{admin}")
         async with httpx.AsyncClient() as client:
             await _until_ok(client, "GET", f"http://127.0.0.1:{endpoint}/discover", None, serving)
             uri = {"uri": f"http://127.0.0.1:{endpoint}"}
-            await _until_ok(client, "POST", f"{urls.admin}/deployments", uri, it)
-            await _until_ok(client, "POST", f"{urls.ingress}/Greeter/greet", "Bob", it)
+            made = await _until_ok(client, "POST", f"{urls.admin}/deployments", uri, it)
+            services = {each["name"] for each in made.json()["services"]}
+            known: set[str] = set()
+            while not services <= known:  # the ingress learns of them later than the admin
+                health = await _until_ok(client, "GET", f"{urls.ingress}/restate/health", None, it)
+                known = set(health.json()["services"])
         yield urls
 
 
@@ -89,15 +109,18 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def _running(command: list[Any], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """*command* while the block runs, however that ends."""
-    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+def _running(command: list[Any], log: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """*command* in *folder* while the block runs, however that ends."""
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=HERE, env=environment)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, cwd=folder, env=environment
+        )
     try:
         yield process
     finally:
-        process.terminate()
+        # Of SIGTERM hypercorn hears nothing: the SDK takes it from it with the first request.
+        process.send_signal(signal.SIGINT)
         try:
             process.wait(STOP_S)
         except subprocess.TimeoutExpired:
@@ -107,17 +130,13 @@ def _running(command: list[Any], log: Path) -> Iterator[subprocess.Popen[bytes]]
 
 async def _until_ok(
     client: httpx.AsyncClient, method: str, url: str, body: Any, process: subprocess.Popen[bytes]
-) -> None:
+) -> httpx.Response:
     """Ask until the answer is one of success, or START_S are over."""
-    answer: Any = None
     async with asyncio.timeout(START_S):
         while True:
             assert process.poll() is None, f"{process.args!r} has ended with {process.returncode}"
-            try:
+            with contextlib.suppress(httpx.TransportError):
                 answer = await client.request(method, url, json=body, timeout=START_S)
-            except httpx.TransportError as error:
-                answer = error
-            else:
                 if answer.status_code < 400 or url.endswith("/discover"):
-                    return
+                    return answer
             await asyncio.sleep(0.05)

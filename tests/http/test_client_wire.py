@@ -65,7 +65,8 @@ def refusal(status: int, message: str, source: str = "ingress", **headers: str) 
 class Script:
     """A server that answers as it is told, one request after the other; the last answer stays.
 
-    An empty one drops the connection, a number after so many seconds; None never comes.
+    An empty one drops the connection, a number after so many seconds; None never comes. What kind
+    of server it is, it says by itself.
     """
 
     def __init__(self, *replies: Answer, close: bool = False) -> None:
@@ -73,6 +74,7 @@ class Script:
         self.requests: list[str] = []
         self.heads: list[str] = []
         self.close = close  # after each answer
+        self.kind: Any = {"server": "perdure", "services": [], "max_admin_api_version": 4}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -81,8 +83,12 @@ class Script:
                 for line in head.lower().split("\r\n"):
                     if line.startswith("content-length:"):
                         await reader.readexactly(int(line.partition(":")[2]))
-                self.heads.append(head)
                 method, path, _ = head.split(" ", 2)
+                if path.endswith(("/restate/health", "/version")):
+                    writer.write(reply(200, self.kind))
+                    await writer.drain()
+                    continue
+                self.heads.append(head)
                 self.requests.append(f"{method} {path}")
                 answer = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
                 if answer is None:
@@ -384,31 +390,32 @@ def test_a_result_of_another_type_is_refused() -> None:
 # -- a server of Restate's ------------------------------------------------------------------------
 
 
-def test_submit_sends_and_attaches_where_a_server_has_no_submit() -> None:
+def test_submit_sends_and_attaches_at_a_server_that_is_not_perdures() -> None:
     async def main() -> None:
         answers = [
-            refusal(400, "bad path, expected either /:service-name/:handler or …"),
             reply(202, {**SENT, "status": "PreviouslyAccepted"}),
             reply(200, {"approved": True}),
         ]
         async with scripted(*answers) as (script, client):
+            script.kind = {"services": ["Approval"]}
             assert await client.submit(Approval.run, Document("a"), key="k") == Decision(True)
-            script.replies[:] = answers[1:]
+            script.replies[:] = answers
             assert await client.submit(Approval.run, Document("a"), key="k") == Decision(True)
             sent = ["POST /Approval/k/run/send", f"GET /restate/invocation/{ID}/attach"]
-            assert script.requests == ["POST /perdure/submit/Approval/k/run", *sent, *sent]
+            assert script.requests == [*sent, *sent]
 
     run(main())
 
 
-def test_cancel_and_kill_read_the_statuses_of_restates_admin() -> None:
+@pytest.mark.parametrize("kind", ["ok", {"server": "nginx"}, []])
+def test_a_server_of_no_known_kind_is_asked_nothing(kind: Any) -> None:
     async def main() -> None:
-        ended = {"message": f"The invocation '{ID}' was already completed.", "restate_code": None}
-        for answer, did in ((reply(202), True), (reply(200), True), (reply(409, ended), False)):
-            async with scripted(answer) as (script, client):
-                assert await client.cancel(ID) is did
-                assert await client.kill("inv_1jl9moK0KQm6vE3T5Fv") is did
-                assert script.requests[0] == f"PATCH /ops/invocations/{ID}/cancel"
+        async with scripted(reply(200, {})) as (script, client):
+            script.kind = kind
+            for ask in (client.kill(ID), client.signal(ID, "go", 1)):
+                with pytest.raises(Unavailable, match=r"not what perdure answers|neither"):
+                    await ask
+            assert script.requests == []
 
     run(main())
 

@@ -293,7 +293,8 @@ def test_health_lists_the_services(resident_place: Place) -> None:
     async def main() -> None:
         async with wire(resident_place) as on:
             answer = await on.ingress.get("/restate/health")
-            assert answer.json() == {"services": ["Counter", "Greeter", "Signup", "Waiter"]}
+            services = ["Counter", "Greeter", "Signup", "Waiter"]
+            assert answer.json() == {"server": "perdure", "services": services}
             assert (await on.ingress.post("/restate/health")).status_code == 405
 
     run(main())

@@ -71,7 +71,7 @@ async def ask_below(client: httpx.AsyncClient, prefix: str) -> None:
     assert (await client.get(attached)).json() == "A:yes"
     assert (await client.get(f"{prefix}/durable/nowhere")).status_code == 400
     health = await client.get(f"{prefix}/durable/restate/health")
-    assert health.json() == {"services": ["Counter", "Greeter", "Signup"]}
+    assert health.json() == {"server": "perdure", "services": ["Counter", "Greeter", "Signup"]}
 
 
 async def ask_admin(client: httpx.AsyncClient, prefix: str) -> None:

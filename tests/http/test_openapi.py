@@ -18,11 +18,11 @@ from openapi_support import Basket, Forest, Odd, Shop, Tree, Visit
 
 import perdure
 from perdure import Context, Service, handler
+from perdure._schemas import Components, schema_of
 from perdure.http import admin
 from perdure.http._admin import VERBS, Admin
 from perdure.http._openapi_admin import admin_document
 from perdure.http._openapi_ingress import ingress_document, service_document
-from perdure.http._schemas import Components, schema_of
 from perdure.service import Versions, definition_of
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -250,6 +250,33 @@ def test_handlers_are_listed_with_their_schemas(resident_place: Place) -> None:
             assert handlers["void"] == ({"type": "string"}, None)
             assert handlers["noargs"] == (None, {"type": "string"})
             assert handlers["untyped"] == ({}, {})
+
+    run(main())
+
+
+def test_metadata_is_shown_where_services_are_listed_and_in_their_documents(
+    resident_place: Place,
+) -> None:
+    class Mail(Service, metadata={"owner": "post"}):
+        @handler(metadata={"cost": "high"})
+        async def send(self, ctx: Context) -> None: ...
+
+        @handler
+        async def read(self, ctx: Context) -> None: ...
+
+    document = service_document(((definition_of(Mail), Mail()),))
+    assert document["info"]["x-perdure-metadata"] == {"owner": "post"}
+    assert document["paths"]["/Mail/send"]["post"]["x-perdure-metadata"] == {"cost": "high"}
+    assert "x-perdure-metadata" not in document["paths"]["/Mail/read"]["post"]
+    OpenAPIV31SpecValidator(document).validate()
+
+    async def main() -> None:
+        async with resident_place.engine(Mail()) as engine:
+            transport = httpx.ASGITransport(admin(engine))
+            async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+                listed = (await client.get("/services/Mail")).json()
+        assert listed["metadata"] == {"owner": "post"}
+        assert [each["metadata"] for each in listed["handlers"]] == [{"cost": "high"}, {}]
 
     run(main())
 

@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_limits": set(),
     "_annotations": set(),
     "retry": set(),
+    "_schemas": {"_annotations", "serde"},
     "_flat": set(),
     "_cbor": {"_flat", "_limits"},
     "serde": {"_annotations", "_cbor", "_flat", "_limits"},
@@ -92,9 +93,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     | DECLARING
     | {"_backing_up", "_binding", "_completing", "_inspecting", "_invoking", "_operating"}
     | {"_options", "_runtime", "_store"},
-    "http": VERBS | {"_bodies", "_sql", "engine"},
+    "http": VERBS | {"_bodies", "_schemas", "_sql", "engine"},
     "_bodies": VALUES | {"_absent", "service"},
-    "restate": VALUES | DECLARING | {"_binding", "_bodies", "_bound", "_cbor", "_core", "_runtime"},
+    "restate": VALUES
+    | DECLARING
+    | {"_binding", "_bodies", "_bound", "_cbor", "_core", "_place", "_runtime", "_schemas"},
     "_loading": {"service"},
     "_client": VALUES
     | {"_history", "_sql"}
@@ -103,7 +106,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"_verbs"},
     "client": {"_client"},
     "cli": {"__init__", "_absent", "_doctor", "_loading", "_restoring", "_viewing", "client"}
-    | {"_ids", "engine", "http", "service", "testing"},
+    | {"_ids", "engine", "http", "restate", "service", "testing"},
     "__main__": {"cli"},
     "testing": VERBS | {"_core", "_doctor", "_history", "_journal", "_loading", "_store", "engine"},
     "__init__": VALUES

@@ -137,6 +137,46 @@ def test_the_options_of_a_handler_come_before_those_of_its_class() -> None:
     assert status.retry == no_retry()
 
 
+def test_timeouts_are_options_of_classes_and_handlers() -> None:
+    class Mail(Service, inactivity_timeout=5, abort_timeout=timedelta(minutes=1)):
+        @handler(abort_timeout=2)
+        async def send(self, ctx: Context) -> None: ...
+
+    definition = definition_of(Mail)
+    send = definition.handlers["send"]
+    assert definition.abort_timeout == timedelta(minutes=1)
+    assert (send.inactivity_timeout, send.abort_timeout) == (
+        timedelta(seconds=5),
+        timedelta(seconds=2),
+    )
+
+
+def test_subclasses_have_the_metadata_of_their_base_and_handlers_only_their_own() -> None:
+    class Mail(Service, metadata={"owner": "post"}):
+        @handler(metadata={"cost": "high"})
+        async def send(self, ctx: Context) -> None: ...
+
+        @handler
+        async def read(self, ctx: Context) -> None: ...
+
+    class Registered(Mail):
+        async def send(self, ctx: Context) -> None: ...
+
+    definition = definition_of(Registered)
+    assert definition.metadata == {"owner": "post"}
+    assert definition.handlers["send"].metadata == {"cost": "high"}
+    assert definition.handlers["read"].metadata == {}
+
+
+def test_metadata_is_as_it_was_when_the_class_was_defined() -> None:
+    given = {"owner": "post"}
+
+    class Mail(Service, metadata=given): ...
+
+    given["owner"] = "nobody"
+    assert definition_of(Mail).metadata == {"owner": "post"}
+
+
 def test_missing_annotations_mean_untyped() -> None:
     status = definition_of(Approval).handlers["state-of"]
     assert (status.argument, status.result) == (UNTYPED, UNTYPED)
@@ -655,6 +695,38 @@ BAD: list[tuple[str, int, str, str]] = [
         1,
         "journal_retention= must be a timedelta or seconds, 0 or more, got -1",
         "class X(Service, journal_retention=-1): ...",
+    ),
+    (
+        "a text as a timeout",
+        1,
+        "abort_timeout= must be a timedelta or seconds, 0 or more, got 'long'",
+        "class X(Service, abort_timeout='long'): ...",
+    ),
+    (
+        "a negative timeout of a handler",
+        2,
+        "inactivity_timeout= must be a timedelta or seconds, 0 or more, got -1",
+        """
+        class X(Service):
+            @handler(inactivity_timeout=-1)
+            async def go(self, ctx: Context): ...
+        """,
+    ),
+    (
+        "a number in metadata",
+        1,
+        "metadata= must be a mapping of texts to texts, got {'tier': 1}",
+        "class X(Service, metadata={'tier': 1}): ...",
+    ),
+    (
+        "a text as metadata",
+        2,
+        "metadata= must be a mapping of texts to texts, got 'mine'",
+        """
+        class X(Service):
+            @handler(metadata='mine')
+            async def go(self, ctx: Context): ...
+        """,
     ),
     (
         "retention of a service",

@@ -239,15 +239,15 @@ def reason_of(reason: str | TerminalError, code: int) -> tuple[Body, dict[str, s
     return Body(failure.message.encode("utf-8", "backslashreplace"), TEXT), query
 
 
-def keyed_path(what: str, service: Any, key: Any) -> str:
-    """The path of a key at the admin interface.
+def keyed(service: Any, key: Any) -> str:
+    """The name of a service, with a key that it can have.
 
     Raises:
       InvalidInput: The service or the key can be none.
     """
     name = service_name(service)
     check_key(key, f"key of {name}")
-    return path_of(what, name, key)
+    return name
 
 
 def text_id(invocation_id: Any) -> str:

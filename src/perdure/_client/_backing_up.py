@@ -56,7 +56,7 @@ class BackingUp(Connected):
     async def _copy(self, file: BinaryIO, progress: Progress | None) -> int:
         """Write what the server sends, durably; how many bytes that is."""
         written = 0
-        async with self._admin.stream("/backup") as response:
+        async with (await self._at_admin()).backup() as response:
             total = int(response.headers.get("content-length", "0"))
             async for piece in response.aiter_bytes():
                 await asyncio.to_thread(file.write, piece)

@@ -23,34 +23,23 @@ class Completing(_verbs.Completing, Connected):
         owner = getattr(name, "owner", None) or object
         declared, serde = name_and_serde(name, UNTYPED, SignalDeclaration, owner)
         check_name(declared, "signal name")
-        response = await self._ingress.ask(
-            "POST",
-            path_of("perdure", "signals", text_id(invocation_id), declared),
-            body=checked_body(serde, value, f"value of signal {declared!r}"),
+        checked, body = (
+            text_id(invocation_id),
+            checked_body(serde, value, f"value of signal {declared!r}"),
         )
-        check(response)
+        await (await self._at_ingress()).signal(checked, declared, body)
 
     async def _resolve(self, promise: Any, value: Any, key: str | None) -> None:
         target = promise_of(promise, key)
-        response = await self._ingress.ask(
-            "POST",
-            path_of("perdure", "promises", target.service, target.key, target.name, "resolve"),
-            body=checked_body(target.serde, value, f"value of promise {target.name!r}"),
-        )
-        check(response)
+        body = checked_body(target.serde, value, f"value of promise {target.name!r}")
+        await (await self._at_ingress()).complete("resolve", target, body, {})
 
     async def _reject(
         self, promise: Any, reason: str | TerminalError, key: str | None, code: int
     ) -> None:
         target = promise_of(promise, key)
         body, query = reason_of(reason, code)
-        response = await self._ingress.ask(
-            "POST",
-            path_of("perdure", "promises", target.service, target.key, target.name, "reject"),
-            query=query,
-            body=body,
-        )
-        check(response)
+        await (await self._at_ingress()).complete("reject", target, body, query)
 
     async def resolve_awakeable(self, awakeable_id: str, value: Any = None) -> None:
         """Complete an awakeable with *value*.
@@ -72,10 +61,11 @@ class Completing(_verbs.Completing, Connected):
 
         Raises:
           InvalidInput, Unavailable: As :meth:`resolve_awakeable`.
+          NotSupportedOnRestate: At a Restate server, with another code than 500.
         """
         body, query = reason_of(reason, code)
-        path = path_of("restate", "awakeables", _awakeable(awakeable_id), "reject")
-        check(await self._ingress.ask("POST", path, query=query, body=body, again=True))
+        checked = _awakeable(awakeable_id)
+        await (await self._at_ingress()).reject_awakeable(checked, body, query)
 
 
 def _awakeable(awakeable_id: Any) -> str:  # Any: what a caller gave.

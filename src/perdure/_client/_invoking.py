@@ -5,40 +5,23 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-import msgspec
+from typing import Any, Generic, TypeVar
 
 from perdure import _verbs
-from perdure._client._asking import (
-    Asked,
-    ask_for,
-    delay_of,
-    headers_of,
-    path_of,
-    run_of,
-    text_id,
-)
+from perdure._client._asking import ask_for, delay_of, headers_of, run_of
 from perdure._client._connected import Connected
-from perdure._client._replies import message_of, record_of, value_of
+from perdure._client._replies import value_of
+from perdure._client._requests import result_of, send
 from perdure._handles import Accepted, InvocationHandle
 from perdure.serde import UNTYPED, Serde, serde_for
-
-if TYPE_CHECKING:
-    from perdure._client._wire import Wire
 
 # Any, in this module: results are of any type.
 
 R = TypeVar("R")
 
-_NO_SUBMIT = ("bad path", "service 'perdure' not found")
-"""How a Restate server refuses a path that it does not have."""
-
 
 class Invoking(_verbs.Beginning, Connected):
     """Calling, sending, submitting; results by id."""
-
-    _has_submit = True  # until a server says that it has not
 
     async def _call(
         self,
@@ -71,12 +54,14 @@ class Invoking(_verbs.Beginning, Connected):
         headers: Mapping[str, str] | None,
     ) -> InvocationHandle[Any]:
         asked = ask_for(handler, arg, key, returns)
-        return await self._sent(
+        sent = await send(
+            self._ingress,
             asked,
             headers_of(headers, idempotency_key, asked),
             delay_of(delay, asked),
             again=asked.is_run or idempotency_key is not None,
         )
+        return self._handle(sent.id, sent.status, asked.serde)
 
     async def _submit(
         self,
@@ -88,35 +73,7 @@ class Invoking(_verbs.Beginning, Connected):
     ) -> Any:
         asked = run_of(ask_for(handler, arg, key, returns))
         checked = headers_of(headers, None, asked)
-        if self._has_submit:
-            response = await self._ingress.ask(
-                "POST",
-                path_of("perdure", "submit", asked.service, asked.key or "", asked.handler),
-                body=asked.body,
-                headers=checked,
-                waits=True,
-                again=True,
-            )
-            if not message_of(response).startswith(_NO_SUBMIT):
-                return value_of(response, asked.serde)
-            self._has_submit = False
-        # On a Restate server: two requests. A result that is not kept is gone in between.
-        sent = await self._sent(asked, checked, {}, again=True)
-        return await sent.result()
-
-    async def _sent(
-        self, asked: Asked, headers: dict[str, bytes], query: dict[str, str], *, again: bool
-    ) -> InvocationHandle[Any]:
-        response = await self._ingress.ask(
-            "POST",
-            f"{asked.path}/send",
-            query=query,
-            body=asked.body,
-            headers=headers,
-            again=again,
-        )
-        sent = record_of(response, _Sent)
-        return self._handle(sent.id, sent.status, asked.serde)
+        return await (await self._at_ingress()).submit(asked, checked)
 
     def _handle(self, id: str, accepted: Accepted, serde: Serde[R]) -> InvocationHandle[R]:
         return InvocationHandle(id, accepted, _Outcome(self, id, serde))
@@ -133,7 +90,7 @@ class Invoking(_verbs.Beginning, Connected):
           TerminalError: As the invocation failed.
           Unavailable: The server was not reached for as long as ``timeout``.
         """
-        return await _result(self._ingress, invocation_id, "attach", _serde(returns))
+        return await result_of(self._ingress, invocation_id, "attach", _serde(returns))
 
     async def output(self, invocation_id: str, returns: Any = None) -> Any:
         """The result of an invocation, if there is one now; arguments as of :meth:`attach`.
@@ -142,17 +99,10 @@ class Invoking(_verbs.Beginning, Connected):
           NotReady: It has not completed.
           NotFound, TerminalError, Unavailable: As for :meth:`attach`.
         """
-        return await _result(self._ingress, invocation_id, "output", _serde(returns))
+        return await result_of(self._ingress, invocation_id, "output", _serde(returns))
 
     @abstractmethod
     async def _cancel(self, invocation_id: str) -> bool: ...
-
-
-class _Sent(msgspec.Struct):
-    """The reply to a send."""
-
-    id: str = msgspec.field(name="invocationId")
-    status: Accepted
 
 
 class _Outcome(Generic[R]):
@@ -166,10 +116,10 @@ class _Outcome(Generic[R]):
         self._serde = serde
 
     async def result(self) -> R:
-        return await _result(self._client._ingress, self._id, "attach", self._serde)
+        return await result_of(self._client._ingress, self._id, "attach", self._serde)
 
     async def output(self) -> R:
-        return await _result(self._client._ingress, self._id, "output", self._serde)
+        return await result_of(self._client._ingress, self._id, "output", self._serde)
 
     async def cancel(self) -> bool:
         return await self._client._cancel(self._id)
@@ -177,8 +127,3 @@ class _Outcome(Generic[R]):
 
 def _serde(returns: Any) -> Serde[Any]:
     return serde_for(UNTYPED if returns is None else returns)
-
-
-async def _result(wire: Wire, invocation_id: str, verb: str, serde: Serde[R]) -> R:
-    path = path_of("restate", "invocation", text_id(invocation_id), verb)
-    return value_of(await wire.ask("GET", path, waits=verb == "attach"), serde)

@@ -35,6 +35,9 @@ ERROR_HEADER: Final = "x-perdure-error"
 SOURCE_HEADER: Final = "x-restate-error-source"
 """Whether the ``ingress`` refused, or the ``invocation`` failed."""
 
+KIND_KEY: Final = "perdure.kind"
+"""In the metadata of a failure on Restate: the class of the error, which has no other place."""
+
 _CLASSES: Final[dict[str, type[PerdureError]]] = {
     each.__name__: each
     for each in vars(errors).values()
@@ -99,12 +102,6 @@ def error_of(response: Response) -> PerdureError:
     return cls(refusal.message)
 
 
-def message_of(response: Response) -> str:
-    """The text of a refusal, or an empty one."""
-    refusal = None if response.is_success else _Refusal.read(response)
-    return "" if refusal is None else refusal.message
-
-
 @dataclass(frozen=True, slots=True)
 class _Refusal:
     """The JSON body of a refusal, of the ingress or of the admin interface."""
@@ -136,8 +133,10 @@ class _Refusal:
 def _by_code_and_text(refusal: _Refusal, status: int) -> PerdureError:
     code, message = refusal.code, refusal.message
     if refusal.from_invocation:
-        terminal = _TEXTS.get((code, message), TerminalError)
-        return terminal(message, code, refusal.metadata)
+        metadata = dict(refusal.metadata)
+        cls = _CLASSES.get(metadata.pop(KIND_KEY, ""), TerminalError)
+        terminal = cls if issubclass(cls, TerminalError) else TerminalError
+        return _TEXTS.get((code, message), terminal)(message, code, metadata)
     if status in (429, 503):
         return Unavailable(message, maybe_accepted=status == 503)
     if status >= 500:

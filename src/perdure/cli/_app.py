@@ -13,6 +13,7 @@ from perdure.cli import (
     _invoking,
     _keeping,
     _operating,
+    _registering,
     _replaying,
     _serving,
 )
@@ -45,5 +46,14 @@ def _perdure(
     pass
 
 
-for _group in (_serving, _inspecting, _invoking, _completing, _operating, _replaying, _keeping):
+for _group in (
+    _serving,
+    _registering,
+    _inspecting,
+    _invoking,
+    _completing,
+    _operating,
+    _replaying,
+    _keeping,
+):
     _group.add_to(app)

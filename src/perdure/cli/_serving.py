@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import functools
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -56,8 +58,19 @@ Target = Annotated[
         metavar="MODULE[:SERVICES]", help="Where a list of services is; :services by default."
     ),
 ]
-Host = Annotated[str, typer.Option("--host", help="Where the ingress listens.")]
-Port = Annotated[int, typer.Option("--port", min=0, max=65_535, help="0: any that is free.")]
+Host = Annotated[
+    str, typer.Option("--host", help="Where the ingress, or under --restate the handlers, listen.")
+]
+Port = Annotated[
+    int | None,
+    typer.Option(
+        "--port",
+        min=0,
+        max=65_535,
+        help="0: any that is free.",
+        show_default="8080; with --restate 9080",
+    ),
+]
 AdminHost = Annotated[str, typer.Option("--admin-host", help="Where the admin listens.")]
 AdminPort = Annotated[
     int, typer.Option("--admin-port", min=0, max=65_535, help="0: any that is free.")
@@ -77,18 +90,38 @@ GivenLimits = Annotated[
     list[str] | None,
     typer.Option("--limit", help="Of requests: body_bytes=1000000, say.", metavar="NAME=NUMBER"),
 ]
+Restate = Annotated[
+    bool,
+    typer.Option("--restate", help="Serve the handlers to a Restate server, which keeps the rest."),
+]
+IdentityKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--identity-key",
+        help="With --restate: only requests signed with this key; repeatable.",
+        envvar="PERDURE_RESTATE_IDENTITY_KEY",
+        metavar="KEY",
+    ),
+]
+
+_OF_AN_ENGINE: Final = frozenset(
+    {"data", "admin_host", "admin_port", "token_file", "admin_token_file", "limit"}
+    | {"durability", "guard"}
+)
+"""Parameters of ``serve`` that nothing is meant by under ``--restate``."""
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to *app*."""
 
     def serve(
+        context: typer.Context,
         target: Target,
         data: Annotated[
             Path, typer.Option("--data", help="The data directory; made if need be.", metavar="DIR")
         ] = DEFAULT_DATA,
         host: Host = "127.0.0.1",
-        port: Port = 8080,
+        port: Port = None,
         admin_host: AdminHost = "127.0.0.1",
         admin_port: AdminPort = 9070,
         token_file: TokenFile = None,
@@ -105,21 +138,32 @@ def add_to(app: typer.Typer) -> None:
         reload: Annotated[
             bool, typer.Option("--reload", help="Start anew when a .py file here changes.")
         ] = False,
+        restate: Restate = False,
+        identity_key: IdentityKeys = None,
     ) -> None:
         """Serve the services of a module until Ctrl-C or SIGTERM."""
+        _check_that_they_go_together(context, restate)
         if reload:
             from perdure.cli._reloading import serve_and_reload
 
             arguments = [each for each in sys.argv[1:] if each != "--reload"]
             raise typer.Exit(serve_and_reload(arguments, Path.cwd()))
-        from perdure.engine import Engine
-        from perdure.http._logs import log_to_stderr
+        with _told_of_failures(log_format) as told:
+            if restate:
+                from perdure.cli._serving_restate import DEFAULT_PORT, serve_restate
 
-        log_to_stderr(log_format.value)
-        try:
+                serve_restate(
+                    load_services(target),
+                    host=host,
+                    port=DEFAULT_PORT if port is None else port,
+                    identity_keys=identity_key or (),
+                    access_log=access_log,
+                    told=told,
+                )
+                return
             options = {
                 "host": host,
-                "port": port,
+                "port": 8080 if port is None else port,
                 "admin_host": admin_host,
                 "admin_port": admin_port,
                 "tokens": _tokens(token_file, "PERDURE_TOKEN"),
@@ -127,18 +171,46 @@ def add_to(app: typer.Typer) -> None:
                 "limits": _limits(limit or []),
                 "access_log": access_log,
             }
-            engine = Engine(
-                data, load_services(target), durability=durability.value, guard=guard.value
-            )
-            _serve(engine, data, options, told=log_format is LogFormatChoice.TEXT)
-        except Exception as error:
-            failure = failure_of(error)
-            if failure is None or log_format is LogFormatChoice.TEXT:
-                raise
-            logging.getLogger("perdure").critical("%s", failure.message)
-            raise typer.Exit(failure.exit_code) from error
+            from perdure.engine import Engine
+
+            services = load_services(target)
+            engine = Engine(data, services, durability=durability.value, guard=guard.value)
+            _serve(engine, data, options, told=told)
 
     register(app, "perdure serve shop:services --data ./data", "serve")(serve)
+
+
+def _check_that_they_go_together(context: typer.Context, restate: bool) -> None:
+    """Refuse what was given on the command line and has no meaning beside the rest of it."""
+    options = {each.name: each.opts[0] for each in context.command.params}
+    given = [
+        name
+        for name in options
+        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
+    ]
+    if restate and (idle := [options[name] for name in given if name in _OF_AN_ENGINE]):
+        raise usage(
+            f"{', '.join(idle)}: not with --restate",
+            "data, requests and operators are Restate's there, and are configured there",
+        )
+    if not restate and "identity_key" in given:
+        raise usage("--identity-key: only with --restate", "tokens are for all else: --token-file")
+
+
+@contextlib.contextmanager
+def _told_of_failures(log_format: LogFormatChoice) -> Iterator[bool]:
+    """Log what happens, as JSON also why it ends; whether people are told on stdout."""
+    from perdure.http._logs import log_to_stderr
+
+    log_to_stderr(log_format.value)
+    try:
+        yield log_format is LogFormatChoice.TEXT
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None or log_format is LogFormatChoice.TEXT:
+            raise
+        logging.getLogger("perdure").critical("%s", failure.message)
+        raise typer.Exit(failure.exit_code) from error
 
 
 def _serve(engine: Engine, data: Path, options: dict[str, Any], *, told: bool) -> None:

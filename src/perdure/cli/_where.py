@@ -52,8 +52,8 @@ class Where:
         async with connect(
             self.url,
             admin_url=self.admin_url,
-            token=_token(self.token_file, "PERDURE_TOKEN"),
-            admin_token=_token(self.admin_token_file, "PERDURE_ADMIN_TOKEN"),
+            token=token_of(self.token_file, "PERDURE_TOKEN"),
+            admin_token=token_of(self.admin_token_file, "PERDURE_ADMIN_TOKEN"),
         ) as client:
             yield client
 
@@ -96,7 +96,7 @@ async def _reach(url: str) -> None:
         await writer.wait_closed()
 
 
-def _token(file: Path | None, variable: str) -> str | None:
+def token_of(file: Path | None, variable: str) -> str | None:
     """The first token of a file, or of what the server takes its own from."""
     if file is None:
         given = os.environ.get(variable, "").split(",")

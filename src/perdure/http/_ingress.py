@@ -170,7 +170,7 @@ class Ingress:
 
     def _health(self) -> Reply:
         self._engine._open_scheduler()
-        return reply(200, json_body({"services": sorted(self._services)}))
+        return reply(200, json_body({"server": "perdure", "services": sorted(self._services)}))
 
     def _openapi(self, request: Request) -> Reply:
         if self._document is None:

@@ -6,10 +6,11 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from perdure.http._schemas import Components, Schema
+from perdure._schemas import Components, Schema
 
 TEXT: Final[Schema] = {"type": "string"}
 NOTHING: Final[Schema] = {"description": "Done."}
+_METADATA: Final = "x-perdure-metadata"
 
 # Answered before the app sees the request.
 _REFUSALS: Final = {
@@ -56,6 +57,7 @@ class Document:
         summary: str,
         description: str = "",
         tag: str | None = None,
+        metadata: Mapping[str, str] | None = None,
         parameters: Iterable[Schema] = (),
         body: Schema | None = None,
         answers: Mapping[int, Schema],
@@ -65,6 +67,7 @@ class Document:
         """Add an operation.
 
         Args:
+          metadata: Of the handler that it invokes.
           errors: What each status of an error means here.
           others: What a status that is not named means; None: there are none.
         """
@@ -79,6 +82,8 @@ class Document:
             operation["description"] = description
         if tag is not None:
             operation["tags"] = [tag]
+        if metadata:
+            operation[_METADATA] = metadata
         given = list(parameters)
         if given:
             operation["parameters"] = given
@@ -86,12 +91,18 @@ class Document:
             operation["requestBody"] = body
         self._paths.setdefault(path, {})[method] = {**operation, "responses": responses}
 
-    def done(self, title: str, version: str, description: str) -> dict[str, Any]:
+    def done(
+        self, title: str, version: str, description: str, metadata: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """The document, whole."""
-        info = {"title": title, "version": version}
+        info: dict[str, Any] = {"title": title, "version": version}
+        if description:
+            info["description"] = description
+        if metadata:
+            info[_METADATA] = metadata
         return {
             "openapi": "3.1.0",
-            "info": {**info, "description": description} if description else info,
+            "info": info,
             "paths": self._paths,
             # With a token or, where the server has none, without.
             "security": [{"token": []}, {}],

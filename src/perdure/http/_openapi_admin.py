@@ -12,6 +12,7 @@ from perdure._runtime._describe import ENTRIES_SHOWN_MAX, Description
 from perdure._runtime._keyed import PromiseInfo
 from perdure._runtime._listing import PAGE_ITEMS_MAX, InvocationPage, InvocationSummary
 from perdure._runtime._status import Status
+from perdure._schemas import Schema
 from perdure.errors import NondeterminismError, TerminalError
 from perdure.http._openapi import (
     TEXT,
@@ -23,7 +24,6 @@ from perdure.http._openapi import (
     record,
 )
 from perdure.http._queries import Query
-from perdure.http._schemas import Schema
 from perdure.http._services import Handler, Service
 
 _ERROR: Final[Schema] = {

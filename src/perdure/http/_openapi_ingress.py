@@ -10,6 +10,7 @@ from urllib.parse import quote
 from perdure._binding import Services
 from perdure._declarations import PromiseDeclaration
 from perdure._limits import FAILURE_MESSAGE_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX
+from perdure._schemas import Components, Schema
 from perdure.http._openapi import (
     NOTHING,
     TEXT,
@@ -24,7 +25,6 @@ from perdure.http._openapi import (
     record,
 )
 from perdure.http._results import Target
-from perdure.http._schemas import Components, Schema
 from perdure.http._services import newest_handlers
 from perdure.serde import Serde
 from perdure.service import HandlerDefinition, HandlerKind, ServiceKind, Versions
@@ -107,7 +107,12 @@ def service_document(versions: Versions) -> dict[str, Any]:
     _add_service(document, versions)
     _add_results(document, "", f"{_INVOCATION}/{{invocation_id}}", [_INVOCATION_ID])
     definition = versions[0][0]
-    return document.done(definition.name, str(definition.version), cleandoc(definition.description))
+    return document.done(
+        definition.name,
+        str(definition.version),
+        cleandoc(definition.description),
+        definition.metadata,
+    )
 
 
 def ingress_document(services: Services) -> dict[str, Any]:
@@ -145,10 +150,11 @@ def _add_handler(document: Document, handler: HandlerDefinition) -> None:
     is_run = handler.kind is HandlerKind.RUN
     path = "/{}{}/{}".format(handler.service, "/{key}" * keyed, handler.name)
     title = f"{handler.service}.{handler.name}"
-    shared = {
+    shared: Schema = {
         "tag": handler.service,
         "summary": handler.description.partition("\n")[0] or title,
         "description": cleandoc(handler.description),
+        "metadata": handler.metadata,
     }
     parameters = [
         *([_KEY] if keyed else []),
@@ -293,7 +299,7 @@ def _add_server(document: Document) -> None:
     document.add(
         *("get", "/restate/health", "restate.health"),
         summary="Whether the engine is open, and its services",
-        answers={200: json_answer("It is open.", record(services=names))},
+        answers={200: json_answer("It is open.", record(server=TEXT, services=names))},
         errors={},
     )
     document.add(

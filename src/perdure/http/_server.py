@@ -13,9 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import gc
 import logging
-import os
 import signal
 import socket
 import threading
@@ -39,13 +37,11 @@ from perdure.http._listening import (
     sockets_of_all,
 )
 from perdure.http._logs import LogFormat, log_to_stderr
+from perdure.http._process import STOP_SIGNALS, run_alone, stopper
 from perdure.http._security import Guard
 from perdure.http._tokens import Tokens
 
 logger = logging.getLogger("perdure.http")
-
-NEW_OBJECTS: Final = 50_000
-"""After which the garbage collector looks at them."""
 
 ADMIN_CONNECTIONS: Final = 128
 """Of ``Limits.connections`` apart, so that the busiest ingress leaves room for its operators."""
@@ -271,20 +267,13 @@ def _signals() -> Iterator[asyncio.Event]:
         yield stop
         return
 
-    def received(number: signal.Signals) -> None:
-        if stop.is_set():
-            logger.warning("%s again: ending at once", number.name)
-            os._exit(128 + number)
-        logger.info("%s: stopping", number.name)
-        stop.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    loop, received = asyncio.get_running_loop(), stopper(stop, logger)
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, received, number)
     try:
         yield stop
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             loop.remove_signal_handler(number)
 
 
@@ -334,16 +323,4 @@ def run_to_the_end(
     **options: Unpack[Options],
 ) -> None:
     """:func:`serve` in a process that does nothing else; raises as that does."""
-    # A request makes some hundred objects, hardly one of them in a cycle. Looking for cycles among
-    # each 700 new ones, as Python does by itself, takes a tenth of the processor.
-    gc.set_threshold(NEW_OBJECTS, 50, 50)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve(engine, started=started, **options))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:  # not made for this machine
-        return None
-    return uvloop.new_event_loop
+    run_alone(serve(engine, started=started, **options))

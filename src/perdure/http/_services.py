@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from perdure._annotations import describe_type
-from perdure.http._schemas import schema_of
+from perdure._schemas import schema_of
 from perdure.serde import Serde
 from perdure.service import HandlerDefinition, HandlerKind, ServiceKind, Versions
 
@@ -36,6 +36,7 @@ class Handler(msgspec.Struct):
     ty: str | None
     public: bool
     documentation: str
+    metadata: dict[str, str]
     input_description: str
     output_description: str
     input_json_schema: dict[str, Any] | None
@@ -55,6 +56,7 @@ class Service(msgspec.Struct):
     versions: list[int]
     public: bool
     documentation: str
+    metadata: dict[str, str]
     handlers: list[Handler]
     idempotency_retention: float | None
     workflow_completion_retention: float | None
@@ -79,6 +81,7 @@ def described_service(versions: Versions) -> Service:
         versions=[each.version for each, _ in versions],
         public=not definition.private,
         documentation=definition.description,
+        metadata=definition.metadata,
         handlers=[_handler(each) for each in newest_handlers(versions)],
         idempotency_retention=_seconds(definition.idempotency_retention),
         workflow_completion_retention=_seconds(definition.retention),
@@ -93,6 +96,7 @@ def _handler(handler: HandlerDefinition) -> Handler:
         ty=_HANDLER_TYPES[handler.kind],
         public=not handler.private,
         documentation=handler.description,
+        metadata=handler.metadata,
         input_description=describe_type(handler.argument) if takes else "none",
         output_description=describe_type(handler.result),
         input_json_schema=_schema(handler.argument_serde, output=False) if takes else None,
