@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import perdure
-import perdure.restate
 from perdure import Context, WorkflowContext, WorkflowSharedContext
 
 TIMER_S = 2.0
@@ -52,6 +51,4 @@ class Parcels(perdure.Service):
         return number * 100
 
 
-app = perdure.restate.app(
-    [Order(), Parcels()], identity_keys=os.environ["PERDURE_RESTATE_IDENTITY_KEY"].split()
-)
+services = [Order(), Parcels()]

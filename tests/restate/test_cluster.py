@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +17,7 @@ from restate_server import free_ports
 
 pytestmark = pytest.mark.long
 
+PERDURE = (sys.executable, "-m", "perdure")
 PARCELS = 50
 JOURNALLED = ("reserve", "charge", "announce")
 CALLS = 24
@@ -30,10 +31,8 @@ class Handlers:
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self._steps = directory / "steps"
-        # With none of hypercorn's workers it is one process, which can be killed as a whole.
-        served = ["hypercorn", "--workers", "0", "--bind", f"127.0.0.1:{port}"]
         self.process = Process(
-            [sys.executable, "-m", *served, "cluster_handlers:app"],
+            [*PERDURE, "serve", "cluster_handlers:services", "--restate", "--port", str(port)],
             directory / "handlers.log",
             PYTHONPATH=str(HERE),
             STEPS=str(self._steps),
@@ -101,10 +100,8 @@ def _lose(restate: Cluster, handlers: Handlers, role: str) -> Loss:
         assert handlers.lines()[f"parcel {order}-0"] == 0, "the first is not on its way any more"
 
         lost.server.kill()
-        began = time.monotonic()
         ingress = left[1].ingress
         weighed = [_post(client, f"{ingress}/Parcels/weigh", number) for number in range(CALLS)]
-        print(f"{role} lost: {CALLS} calls after {time.monotonic() - began:.2f} s")
         handlers.process.kill()
         handlers.process.start()
         _post(client, f"{ingress}/Order/{order}/approve", "Ada")
@@ -117,9 +114,9 @@ def _lose(restate: Cluster, handlers: Handlers, role: str) -> Loss:
 def _register(restate: Cluster, handlers: Handlers) -> None:
     """Tell one node of the handlers, and wait until all know of them."""
     until(lambda: answers(f"{handlers.url}/health"), "the handlers")
-    uri = {"uri": handlers.url}
-    answer = httpx.post(f"{restate.nodes[0].admin}/deployments", json=uri, timeout=HANG_S)
-    assert answer.is_success, f"{answer.text}\n{handlers.process.log()}"
+    register = ["register", handlers.url, "--admin-url", restate.nodes[0].admin]
+    done = subprocess.run([*PERDURE, *register], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stderr}\n{handlers.process.log()}"
     healths = [f"{node.ingress}/restate/health" for node in restate.nodes]
     until(
         lambda: all("Order" in httpx.get(url).json()["services"] for url in healths),
