@@ -132,7 +132,7 @@ class Cluster:
         return found
 
     def _say(self, *words: str) -> str:
-        command = [self._ctl, "--address", self.living()[-1].fabric, *words]
+        command = [str(self._ctl), "--address", self.living()[-1].fabric, *words]
         return subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=HANG_S
         ).stdout
@@ -145,14 +145,13 @@ def cluster(directory: Path) -> Iterator[Cluster]:
     config, identity = directory / "restate.toml", directory / "identity.pem"
     config.write_text(_configuration())
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", identity], check=True)
-    fabrics, admins, ingresses = (
-        [f"127.0.0.1:{port}" for port in free_ports(NODES)] for _ in range(3)
-    )
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(3 * NODES)]
+    fabrics, admins, ingresses = (addresses[kind::3] for kind in range(3))
     shared = {
         "RESTATE_METADATA_CLIENT__ADDRESSES": json.dumps([f"http://{each}/" for each in fabrics]),
         "RESTATE_WORKER__INVOKER__REQUEST_IDENTITY_PRIVATE_KEY_PEM_FILE": str(identity),
     }
-    nodes = []
+    nodes: list[Node] = []
     for fabric, admin, ingress in zip(fabrics, admins, ingresses, strict=True):
         name = f"n{len(nodes) + 1}"
         command = [binary, "--no-logo", "--config-file", config, "--base-dir", directory / name]
@@ -160,8 +159,7 @@ def cluster(directory: Path) -> Iterator[Cluster]:
         command += ["--advertised-address", f"http://{fabric}/"]
         ports = {"RESTATE_ADMIN__BIND_ADDRESS": admin, "RESTATE_INGRESS__BIND_ADDRESS": ingress}
         server = Process(command, directory / f"{name}.log", **shared, **ports)
-        urls = (f"http://{each}" for each in (fabric, admin, ingress))
-        nodes.append(Node(name, *urls, server))
+        nodes.append(Node(name, f"http://{fabric}", f"http://{admin}", f"http://{ingress}", server))
     try:
         for node in nodes:
             node.server.start()
