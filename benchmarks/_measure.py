@@ -31,7 +31,7 @@ class Result:
     """What one workload measured.
 
     Attributes:
-      value: The figure, in *unit*.
+      value: The figure, in *unit*; None where what it takes is not to be had.
       raw: What raw LMDB does in the same terms, or None where there is no such thing.
       ratio: *value* in units of *raw*, as DESIGN's goals are stated.
       goal: In words; *met*: whether the figure is within it, None where there is none.
@@ -39,7 +39,7 @@ class Result:
     """
 
     id: str
-    value: float
+    value: float | None
     unit: str
     raw: float | None
     ratio: float | None
@@ -129,6 +129,15 @@ def written_bytes() -> int | None:
     except OSError:
         return None
     return int(dict(line.split(": ") for line in lines)["write_bytes"])
+
+
+def private_mb(process: int | str = "self") -> float:
+    """Anonymous memory of a process: what it has of its own, a mapped store apart."""
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text("ascii").splitlines()
+    except OSError as error:
+        raise SystemExit(f"this needs Linux, where processes have smaps_rollup: {error}") from None
+    return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("Anonymous:"))
 
 
 def milliseconds(seconds: float) -> float:

@@ -1,4 +1,4 @@
-"""The servers that P8 asks, each in processes of its own, on loopback."""
+"""The servers that P8 and P12 ask, each in processes of its own, on loopback."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 PACKAGE = "@restatedev/restate-server-linux-x64"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "perdure-benchmarks"
@@ -39,11 +40,18 @@ bind-address = "127.0.0.1:{admin}"
 
 [ingress]
 bind-address = "127.0.0.1:{ingress}"
+
+[worker.invoker]
+inactivity-timeout = "{inactivity}"
 """
+
+INACTIVITY = "1m"
+"""How long an invocation may wait before it is suspended: the default."""
 
 HYPERCORN = """\
 bind = "127.0.0.1:{endpoint}"
 worker_class = "uvloop"
+workers = 0  # none beside the process that is started
 loglevel = "ERROR"
 # The defaults close a connection after 1,000 requests, which Restate sees as failed attempts.
 keep_alive_max_requests = 1000000000
@@ -85,9 +93,34 @@ def version_of(server: Path) -> str:
     return done.stdout.split()[-1]
 
 
+class Restate(NamedTuple):
+    """Ports of a server, and the process ids of its handlers."""
+
+    ingress: int
+    admin: int
+    handlers: Sequence[int]
+
+
 @contextmanager
 def restate(directory: Path) -> Iterator[int]:
     """Restate with P8's handlers; yields the port of its ingress.
+
+    Raises:
+      Skipped: A part of it is not to be had on this machine.
+    """
+    with restate_with(directory, {"benchmarks._p8_restate:app": ("/Greeter/greet", "Bob")}) as it:
+        yield it.ingress
+
+
+@contextmanager
+def restate_with(
+    directory: Path, apps: Mapping[str, tuple[str, object]], *, inactivity: str = INACTIVITY
+) -> Iterator[Restate]:
+    """Restate with *apps*, each in a process of its own.
+
+    Args:
+      apps: ``module:app`` to the path and body of a call that it answers once it is ready.
+      inactivity: How long an invocation may wait before it is suspended.
 
     Raises:
       Skipped: A part of it is not to be had on this machine.
@@ -99,25 +132,31 @@ def restate(directory: Path) -> Iterator[int]:
     except ImportError as error:
         raise Skipped(f"the handlers need hypercorn and restate-sdk: {error}") from error
     del hypercorn, sdk
-    node, admin, ingress, endpoint = free_ports(4)
+    node, admin, ingress, *endpoints = free_ports(3 + len(apps))
     directory.mkdir()
-    config = RESTATE.format(node=node, admin=admin, ingress=ingress, partitions=PARTITIONS)
+    config = RESTATE.format(
+        node=node, admin=admin, ingress=ingress, partitions=PARTITIONS, inactivity=inactivity
+    )
     (directory / "restate.toml").write_text(config)
-    (directory / "hypercorn.toml").write_text(HYPERCORN.format(endpoint=endpoint))
-    handlers = [sys.executable, "-m", "hypercorn", "-c", str(directory / "hypercorn.toml")]
     command = [str(server), "--no-logo", "-c", str(directory / "restate.toml")]
-    with (
-        (directory / "log").open("wb") as log,
-        ended_at_last([*handlers, "benchmarks._p8_restate:app"], log.fileno()) as hypercorn_process,
-        ended_at_last([*command, "--base-dir", str(directory / "base")], log.fileno()) as process,
-    ):
-        wait_for_port(endpoint, hypercorn_process)
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context((directory / "log").open("wb")).fileno()
+        handlers = []
+        for endpoint, app in zip(endpoints, apps, strict=True):
+            hypercorn_config = directory / f"hypercorn-{endpoint}.toml"
+            hypercorn_config.write_text(HYPERCORN.format(endpoint=endpoint))
+            serve = [sys.executable, "-m", "hypercorn", "-c", str(hypercorn_config), app]
+            handlers.append(stack.enter_context(ended_at_last(serve, log)))
+        base = str(directory / "base")
+        process = stack.enter_context(ended_at_last([*command, "--base-dir", base], log))
         wait_for_port(ingress, process)
         wait_for_port(admin, process)
-        uri = f"http://127.0.0.1:{endpoint}"
-        until_answered(f"http://127.0.0.1:{admin}/deployments", {"uri": uri}, process)
-        until_answered(f"http://127.0.0.1:{ingress}/Greeter/greet", "Bob", process)
-        yield ingress
+        for endpoint, handler, (path, body) in zip(endpoints, handlers, apps.values(), strict=True):
+            wait_for_port(endpoint, handler)
+            uri = f"http://127.0.0.1:{endpoint}"
+            until_answered(f"http://127.0.0.1:{admin}/deployments", {"uri": uri}, process)
+            until_answered(f"http://127.0.0.1:{ingress}{path}", body, process)
+        yield Restate(ingress, admin, [handler.pid for handler in handlers])
 
 
 @contextmanager
@@ -171,9 +210,7 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
             return
 
 
-def until_answered(
-    url: str, body: str | Mapping[str, str], process: subprocess.Popen[bytes]
-) -> None:
+def until_answered(url: str, body: object, process: subprocess.Popen[bytes]) -> None:
     """POST *body* as JSON until the answer is one of success."""
     request = urllib.request.Request(
         url, json.dumps(body).encode(), {"content-type": "application/json"}

@@ -20,6 +20,7 @@ WORKLOADS = {
     "P9": "p9_disk_per_step",
     "P10": "p10_open",
     "P11": "p11_full_store",
+    "P12": "p12_restate_bridge",
 }
 
 

@@ -14,10 +14,17 @@ import random
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import perdure
-from benchmarks._measure import Result, Setting, milliseconds, percentile, raw_commits, run
+from benchmarks._measure import (
+    Result,
+    Setting,
+    milliseconds,
+    percentile,
+    private_mb,
+    raw_commits,
+    run,
+)
 from perdure import WorkflowContext, WorkflowSharedContext
 
 GOAL_MB, GOAL_SERVING_S, GOAL_WAKE_MS = 300, 2.0, 5.0
@@ -37,14 +44,6 @@ class Waiting(perdure.Workflow):
     @perdure.handler
     async def ping(self, ctx: WorkflowSharedContext) -> str:
         return "here"
-
-
-def private_mb() -> float:
-    """Anonymous memory of this process: what it has of its own, the mapped store apart."""
-    for line in Path("/proc/self/smaps_rollup").read_text("ascii").splitlines():
-        if line.startswith("Anonymous:"):
-            return int(line.split()[1]) / 1000
-    raise SystemExit("P4 needs Linux: there is no /proc/self/smaps_rollup here")
 
 
 async def start(directory: str, count: int) -> None:

@@ -17,6 +17,8 @@ from invariants import assert_invariants
 
 from perdure import Engine
 
+pytest_plugins = ("world_fixtures",)
+
 
 @pytest.fixture(autouse=True)
 def _log_as_it_was() -> Iterator[None]:

@@ -54,7 +54,10 @@ def test_several_workloads_make_a_table(tmp_path: Path) -> None:
 def test_an_unknown_workload_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     done = benchmarks(tmp_path, "P99")
     assert done.returncode == 2
-    assert "no workload P99; there are P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P11" in done.stderr
+    assert (
+        "no workload P99; there are P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P11, P12"
+        in done.stderr
+    )
 
 
 def test_help_lists_the_workloads(tmp_path: Path) -> None:
@@ -73,3 +76,12 @@ def test_calls_over_http_are_measured_where_there_is_no_restate_too(tmp_path: Pa
     assert result["config"]["restate"].startswith("skipped: ")
     assert result["config"]["client_alone_per_s"] > result["value"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_bridge_to_restate_has_no_figure_where_there_is_no_restate(tmp_path: Path) -> None:
+    nothing = {"XDG_CACHE_HOME": str(tmp_path), "PATH": ""}
+    done = benchmarks(tmp_path, "P12", "--json", "--quick", **nothing)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["value"] is result["ratio"] is None
+    assert result["config"]["restate"].startswith("skipped: ")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextvars
 import hashlib
 import logging
-import math
 from types import FrameType
 from typing import Any, Final
 
@@ -144,7 +143,7 @@ class Invocation:
 
     async def _run(self) -> tuple[bytes, bool]:
         machine, bridge = self._machine, self._bridge
-        activation = self._activate(START, await self._time())
+        activation = self._activate(START, await bridge.time_ms())
         while True:
             await bridge.issue(activation)
             if machine.asked is not None:
@@ -155,16 +154,12 @@ class Invocation:
                 return output.payload, bool(output.flags)
             else:
                 notification = await bridge.notification()
-                now_ms = await self._time() if self.tells_time else machine.time_ms
+                now_ms = await bridge.time_ms() if self.tells_time else machine.time_ms
                 activation = self._activate(notification, now_ms)
 
     def _activate(self, notification: Entry, now_ms: int) -> Activation:
         self._machine.is_replayed = not _sdk_log_filter.filter(_SOME_RECORD)
         return self._machine.activate(notification, now_ms)
-
-    async def _time(self) -> int:
-        """Milliseconds since 1970, as Restate's journal has them."""
-        return math.floor(await self._bridge.settled(self._context.time()) * 1000)
 
     def _begin(self, machine: Machine) -> Any:
         definition = self._definition

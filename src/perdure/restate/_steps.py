@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import restate
 from restate.exceptions import RetryableError as SdkRetryableError
@@ -18,6 +18,7 @@ from perdure.restate._values import private_bytes, to_sdk
 from perdure.retry import RetryPolicy
 from perdure.serde import describe_failure, encode_failure
 
+_PLAIN: Final[restate.RunOptions[bytes]] = restate.RunOptions(serde=BytesSerde())
 _CANCELLED = TerminalError("the step was cancelled by its handler", 409)
 
 
@@ -110,11 +111,12 @@ class StepAction:
 
 def run_options(policy: RetryPolicy | None) -> restate.RunOptions[bytes]:
     """The policy of a step as Restate's; None: that of its invocation."""
+    if policy is None:
+        return _PLAIN
     options: restate.RunOptions[bytes] = restate.RunOptions(serde=BytesSerde())
-    if policy is not None:
-        options.max_attempts = policy.max_attempts
-        options.max_duration = policy.max_duration  # type: ignore[assignment]
-        options.initial_retry_interval = policy.initial  # type: ignore[assignment]
-        options.max_retry_interval = policy.max_interval  # type: ignore[assignment]
-        options.retry_interval_factor = policy.factor
+    options.max_attempts = policy.max_attempts
+    options.max_duration = policy.max_duration  # type: ignore[assignment]
+    options.initial_retry_interval = policy.initial  # type: ignore[assignment]
+    options.max_retry_interval = policy.max_interval  # type: ignore[assignment]
+    options.retry_interval_factor = policy.factor
     return options
