@@ -22,7 +22,7 @@ THRICE = RetryPolicy(initial=0.001, factor=1, max_interval=0.001, max_attempts=3
 class Attempts:
     """A step that fails some times, and counts."""
 
-    def __init__(self, failures: int, error: type[Exception] = ValueError) -> None:
+    def __init__(self, failures: int, error: Callable[[str], Exception] = ValueError) -> None:
         self.failures = failures
         self.error = error
         self.count = 0
@@ -159,7 +159,7 @@ def test_a_terminal_error_of_a_step_is_not_retried_and_keeps_code_and_metadata(
 
 
 def test_a_retryable_error_sets_its_own_delay(world: World) -> None:
-    def in_a_moment(text: str) -> Any:
+    def in_a_moment(text: str) -> Exception:
         return RetryableError(text, retry_after=0.01)
 
     step = Attempts(1, in_a_moment)
