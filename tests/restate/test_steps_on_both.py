@@ -159,7 +159,10 @@ def test_a_terminal_error_of_a_step_is_not_retried_and_keeps_code_and_metadata(
 
 
 def test_a_retryable_error_sets_its_own_delay(world: World) -> None:
-    step = Attempts(1, lambda text: RetryableError(text, retry_after=0.01))
+    def in_a_moment(text: str) -> Exception:
+        return RetryableError(text, retry_after=0.01)
+
+    step = Attempts(1, in_a_moment)
 
     async def body(ctx: WorkflowContext) -> Any:
         return await ctx.run("flaky", step, retry=THRICE)

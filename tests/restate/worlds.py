@@ -18,7 +18,7 @@ from engine_support import QUICK
 from hypercorn.config import Config
 from loopback import listening, url_of
 from npm_packages import node_modules
-from restate_server import CONFIG, HERE, PACKAGE, _free_ports, _running, _until_ok, _written
+from restate_server import CONFIG, HERE, PACKAGE, _running, _until_ok, _written, free_ports
 from scripted import SERVICES, Body, Script, named
 
 import perdure
@@ -167,7 +167,7 @@ def hosted(app: Any) -> Iterator[str]:
 def restate_server(directory: Path, uris: list[str], extra: str) -> Iterator[Place]:
     """A Restate server with its data in *directory*, to which what is at *uris* is registered."""
     binary = node_modules(HERE / "restate") / PACKAGE / "bin" / "restate-server"
-    node, admin, ingress = _free_ports(3)
+    node, admin, ingress = free_ports(3)
     text = SMALL + CONFIG.format(node=node, admin=admin, ingress=ingress) + extra
     command = [
         binary,
