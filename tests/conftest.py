@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,21 @@ from typing import Any
 import pytest
 from engine_support import Place
 from faults_support import HERE as FAULTS
+from hypothesis import HealthCheck, settings
 from invariants import assert_invariants
 
 from perdure import Engine
+
+pytest_plugins = ("world_fixtures",)
+
+# A machine under load is no failure, and two runs try the same, unless more is asked for.
+settings.register_profile(
+    "perdure",
+    deadline=None,
+    derandomize="PERDURE_FUZZ_EXAMPLES" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("perdure")
 
 
 @pytest.fixture(autouse=True)

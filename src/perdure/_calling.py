@@ -161,7 +161,7 @@ class Calling:
             _recode(bound, outgoing.target),
         )
         if existing is not None:
-            call.born_failed(_already_started(bound))
+            call.born_failed(already_started(bound))
         else:
             call.payload = bound.payload
             machine.begin_call(call, outgoing)
@@ -357,8 +357,9 @@ class Calling:
         self._machine.cancel_invocation(invocation_id)
 
 
-def _already_started(bound: Bound) -> bytes:
-    text = f"run of {bound.service} was already started for key {bound.key!r}"
+def already_started(target: Bound | Outgoing) -> bytes:
+    """The encoded refusal of a second call of a workflow's run."""
+    text = f"run of {target.service} was already started for key {target.key!r}"
     return encode_failure(Conflict(f"{text}; use ctx.attach for its result"))
 
 

@@ -16,7 +16,7 @@ import binascii
 from collections.abc import Callable
 from typing import Final, NewType
 
-from perdure.errors import InvalidInput
+from perdure.errors import InvalidInput, StoreCorrupt
 
 InvocationId = NewType("InvocationId", bytes)
 
@@ -74,8 +74,13 @@ def created_at_ms(invocation_id: InvocationId) -> int:
 
 
 def format_id(invocation_id: bytes) -> str:
-    """Return the text form of 16 bytes."""
-    assert len(invocation_id) == ID_BYTES, len(invocation_id)
+    """Return the text form of 16 bytes.
+
+    Raises:
+      StoreCorrupt: They are not 16: the key of a row that is none of perdure's.
+    """
+    if len(invocation_id) != ID_BYTES:
+        raise StoreCorrupt(f"key {invocation_id.hex()} is no id of an invocation")
     # 13 pairs of digits. base64 takes five times as long, and every answer over HTTP has an id.
     n, pair = int.from_bytes(invocation_id, "big") << 2, _PAIRS
     return (

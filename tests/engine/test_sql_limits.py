@@ -265,7 +265,7 @@ def test_a_query_that_takes_too_long_is_ended(resident_place: Place, sql: str) -
             with pytest.raises(TerminalError, match=r"longer than 0\.2 s") as raised:
                 await engine.query(sql, timeout_s=0.2)
             assert raised.value.code == 408
-            assert time.monotonic() - before < 2
+            assert time.monotonic() - before < 10
             assert await column(engine, "SELECT count(*) FROM state") == [100]
 
     run(main())

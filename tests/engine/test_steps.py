@@ -419,7 +419,7 @@ def test_a_step_cancelled_by_a_timeout_is_stopped_and_never_starts_again(place: 
     class Compensates(Workflow):
         async def run(self, ctx: WorkflowContext) -> str:
             try:
-                async with asyncio.timeout(0.05):
+                async with asyncio.timeout(0.2):
                     await ctx.run("hang", hang)
             except TimeoutError:
                 await ctx.run("undo", undo)

@@ -20,6 +20,7 @@ import pytest
 from engine_support import Place, run, until, until_idle
 
 from perdure import Engine, Workflow, WorkflowContext, WorkflowSharedContext, handler
+from perdure._runtime import _watchdog
 
 WARN_S = 0.06
 HELD_S = 0.3
@@ -43,6 +44,10 @@ def compute() -> None:
     end = time.monotonic() + HELD_S
     while time.monotonic() < end:
         pass  # it computes here
+
+
+async def compute_nothing(ctx: WorkflowContext) -> None:
+    pass
 
 
 async def sleeps(ctx: WorkflowContext) -> None:
@@ -140,6 +145,54 @@ def test_a_handler_that_holds_the_loop_is_named_once_with_its_line_and_told_when
     assert re.fullmatch(
         rf"the event loop goes on: {invocation_id} \(Act\.run\) held it for \d\.\d s", over
     )
+
+
+def test_to_be_woken_late_does_not_have_it_look_without_a_pause(resident_place: Place) -> None:
+    looks = 0
+
+    async def main() -> None:
+        async def woken_late(ctx: WorkflowContext) -> None:
+            nonlocal looks
+            watchdog: Any = engine._watchdog
+            await ctx.run("watched", asyncio.sleep, WARN_S)
+            threading.Timer(HELD_S / 3, watchdog._wake.set).start()
+            cpu_s = watchdog._cpu_s
+
+            def counted() -> Any:
+                nonlocal looks
+                looks += 1
+                return cpu_s()
+
+            watchdog._cpu_s = counted
+            time.sleep(HELD_S)  # noqa: ASYNC251
+
+        async with resident_place.engine(Act(woken_late), stall_warning=WARN_S) as engine:
+            await (await engine.send(Act.run, key="k")).result()
+
+    run(main())
+    assert 0 < looks <= 5 * HELD_S / WARN_S  # two of each interval are meant
+
+
+def test_the_thread_of_an_engine_that_is_left_with_its_loop_ends(
+    resident_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_watchdog, "SLEEP_S", 0.01)
+    engine = resident_place.engine(Act(compute_nothing), stall_warning=WARN_S)
+
+    async def main() -> None:
+        await engine.open()
+        await (await engine.send(Act.run, key="k")).result()
+        watchdog: Any = engine._watchdog
+        await until(lambda: watchdog._asleep)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    (thread,) = [each for each in threading.enumerate() if each.name == "perdure-watchdog"]
+    loop.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    scheduler: Any = engine._scheduler
+    scheduler.store.close()
 
 
 def test_an_async_step_that_holds_the_loop_is_named_with_its_line(resident_place: Place) -> None:

@@ -65,11 +65,9 @@ async def restate(
         restate_services.py.
       folder: Where it runs, and finds its modules.
     """
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        pytest.skip(f"{PACKAGE} is for Linux on x86-64")
     serve = handlers or hypercorn("restate_services:app")
-    server = node_modules(HERE / "restate") / PACKAGE / "bin" / "restate-server"
-    node, admin, ingress, endpoint = _free_ports(4)
+    server = server_binary()
+    node, admin, ingress, endpoint = free_ports(4)
     config = _written(directory, CONFIG.format(node=node, admin=admin, ingress=ingress))
     command = [server, "--no-logo", "-c", config, "--base-dir", directory / "base"]
     with (
@@ -89,6 +87,13 @@ async def restate(
         yield urls
 
 
+def server_binary() -> Path:
+    """The server's program, from npm; skips where there is none."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        pytest.skip(f"{PACKAGE} is for Linux on x86-64")
+    return node_modules(HERE / "restate") / PACKAGE / "bin" / "restate-server"
+
+
 def _written(directory: Path, text: str) -> Path:
     directory.mkdir(parents=True)
     config = directory / "restate.toml"
@@ -96,7 +101,7 @@ def _written(directory: Path, text: str) -> Path:
     return config
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports of loopback that nobody has: these servers can not tell which they took."""
     with contextlib.ExitStack() as stack:
         bound = [stack.enter_context(listening()) for _ in range(count)]

@@ -97,7 +97,7 @@ def main(
     if early:
         publish_early(lambda *end: asyncio.get_running_loop().call_later(0.005, *end))
     if die_at:
-        mixed_workload.die_at("committed", die_at)
+        mixed_workload.die_at("sealed", die_at)
     data, keys = str(Path(root, "data")), [f"mixed {number}" for number in range(mixed)]
     asyncio.run(carry_on(data, life, durability, mixed_keys=keys, again=[]))
     if life == 1:

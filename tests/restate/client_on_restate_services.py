@@ -48,7 +48,7 @@ async def fail(ctx: restate.Context, code: int) -> None:
 
 @desk.handler("failAs")
 async def fail_as(ctx: restate.Context, kind: str) -> None:
-    raise TerminalError("no tea", 418, {"shop": "closed", "perdure.kind": kind})
+    raise TerminalError("cancelled", 409, {"shop": "closed", "perdure.kind": kind})
 
 
 @desk.handler()
@@ -159,6 +159,13 @@ async def decide(ctx: restate.WorkflowSharedContext, decision: dict[str, Any]) -
 @approval.handler()
 async def refuse(ctx: restate.WorkflowSharedContext, reason: str) -> None:
     await ctx.promise("decision").reject(reason, 499)
+
+
+@approval.handler()
+async def reject(ctx: restate.WorkflowSharedContext) -> None:
+    """Rejects the promise with NotFound("nope"), as the bridge does."""
+    rejection = b"\0\x84hNotFounddnope\x19\x01\x94\xa0"
+    await ctx.promise("decision", BytesSerde()).resolve(rejection)
 
 
 app = restate.app([desk, counter, approval])

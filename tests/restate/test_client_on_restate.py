@@ -131,7 +131,7 @@ def test_a_terminal_error_arrives_whole(server: Restate) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "cls"),
-    [("NotFound", NotFound), ("InvalidInput", InvalidInput), ("StoreError", TerminalError)],
+    [("NotFound", NotFound), ("TerminalError", TerminalError), ("StoreError", TerminalError)],
 )
 def test_the_class_of_an_error_is_read_from_its_metadata(
     server: Restate, kind: str, cls: type[TerminalError]
@@ -141,7 +141,7 @@ def test_the_class_of_an_error_is_read_from_its_metadata(
             await client.call("Desk.failAs", kind)
         assert type(caught.value) is cls
         assert caught.value.metadata == {"shop": "closed"}
-        assert caught.value.code == 418
+        assert (caught.value.message, caught.value.code) == ("cancelled", 409)
 
     on(server, main)
 
@@ -595,6 +595,24 @@ def test_promises_are_listed_with_who_waits(server: Restate) -> None:
         assert (rejected.failure.message, rejected.failure.code) == ("no tea", 499)
         with pytest.raises(InvalidInput, match="has no promises"):
             await client.promises(Counter, key)
+
+    on(server, main)
+
+
+def test_a_rejection_by_perdures_handlers_is_one(server: Restate) -> None:
+    async def main(client: Client) -> None:
+        key = next(_keys)
+        waits = await client.send(Approval.run, Document("a"), key=key)
+        await until(lambda: client.promises(Approval, key), bool)
+        await client.call("Approval.reject", key=key)
+        (rejected,) = await client.promises(Approval, key)
+        assert (rejected.status, rejected.value) == ("rejected", None)
+        found = await until(lambda: client.describe(waits.id), lambda it: it.journal_length > 3)
+        for failure in (rejected.failure, found.journal[3].failure):
+            assert type(failure) is NotFound
+            assert (failure.message, failure.code) == ("nope", 404)
+        assert not found.journal[3].has_value
+        await client.kill(waits.id)
 
     on(server, main)
 

@@ -121,7 +121,8 @@ def test_the_options_of_a_handler_are_its_own() -> None:
 
 def test_a_handler_says_nothing_of_what_its_class_says() -> None:
     assert options_of(discovered()["travel.Trip"]["handlers"]["how_far"]) == {
-        "idempotencyRetention": 60_000
+        "idempotencyRetention": 60_000,
+        "enableLazyState": True,  # being a shared one
     }
 
 

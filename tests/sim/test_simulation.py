@@ -209,3 +209,11 @@ def test_services_may_be_given_by_an_iterator_and_a_loop_may_run_already() -> No
         return simulate(say, services=(each for each in [Waits()]), seeds=2)
 
     assert len(asyncio.run(inside())) == 2
+
+
+def test_a_scenario_that_is_not_async_is_refused_with_what_to_write() -> None:
+    def forgotten(sim: Simulation) -> Any:
+        return None
+
+    with pytest.raises(TypeError, match=r"returned None, .*: write `async def forgotten\(sim\)"):
+        simulate(forgotten, services=[], seeds=1)

@@ -341,7 +341,7 @@ class ObjectsKeepWhatIsAcknowledged(RuleBasedStateMachine):
             shutil.rmtree(self.root)
 
 
-@pytest.mark.parametrize("examples", [80, pytest.param(1000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [30, pytest.param(300, marks=pytest.mark.long)])
 def test_objects_keep_what_is_acknowledged(examples: int) -> None:
     run_state_machine_as_test(
         ObjectsKeepWhatIsAcknowledged,
@@ -349,7 +349,6 @@ def test_objects_keep_what_is_acknowledged(examples: int) -> None:
             max_examples=examples,
             stateful_step_count=25,
             deadline=None,
-            derandomize=examples < 100,
             database=None,
             suppress_health_check=[HealthCheck.too_slow],
         ),

@@ -97,7 +97,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_bodies": VALUES | {"_absent", "service"},
     "restate": VALUES
     | DECLARING
-    | {"_binding", "_bodies", "_bound", "_cbor", "_core", "_place", "_runtime", "_schemas"},
+    | {
+        "_binding",
+        "_bodies",
+        "_bound",
+        "_calling",
+        "_cbor",
+        "_core",
+        "_place",
+        "_runtime",
+        "_schemas",
+    },
     "_loading": {"service"},
     "_client": VALUES
     | {"_history", "_sql"}

@@ -36,7 +36,8 @@ SOURCE_HEADER: Final = "x-restate-error-source"
 """Whether the ``ingress`` refused, or the ``invocation`` failed."""
 
 KIND_KEY: Final = "perdure.kind"
-"""In the metadata of a failure on Restate: the class of the error, which has no other place."""
+"""In the metadata of a failure on Restate: the class of the error, as perdure's handlers there have
+it. Others are told by code and text."""
 
 _CLASSES: Final[dict[str, type[PerdureError]]] = {
     each.__name__: each
@@ -133,16 +134,27 @@ class _Refusal:
 def _by_code_and_text(refusal: _Refusal, status: int) -> PerdureError:
     code, message = refusal.code, refusal.message
     if refusal.from_invocation:
-        metadata = dict(refusal.metadata)
-        cls = _CLASSES.get(metadata.pop(KIND_KEY, ""), TerminalError)
-        terminal = cls if issubclass(cls, TerminalError) else TerminalError
-        return _TEXTS.get((code, message), terminal)(message, code, metadata)
+        return terminal_of(message, code, refusal.metadata)
     if status in (429, 503):
         return Unavailable(message, maybe_accepted=status == 503)
     if status >= 500:
         return Unavailable(f"the server failed: {message}", maybe_accepted=True)
     kind = InvalidInput if status in _INPUT else _REFUSALS.get(status, TerminalError)
     return kind(message, code, refusal.metadata)
+
+
+def terminal_of(message: str, code: int, metadata: dict[str, str]) -> TerminalError:
+    """The failure of an invocation: its class is in the metadata, else code and text tell."""
+    others = dict(metadata)
+    kind = others.pop(KIND_KEY, None)
+    if kind is None:
+        return _TEXTS.get((code, message), TerminalError)(message, code, others)
+    return _terminal_class(kind)(message, code, others)
+
+
+def _terminal_class(name: str) -> type[TerminalError]:
+    cls = _CLASSES.get(name, TerminalError)
+    return cls if issubclass(cls, TerminalError) else TerminalError
 
 
 def value_of(response: Response, serde: Serde[T]) -> T:
@@ -181,7 +193,6 @@ def _error_from(kind: Any, plain: Any) -> Any:
     if kind is NondeterminismError and isinstance(plain, dict):
         return NondeterminismError(**{name: plain[name] for name in _SIDES if name in plain})
     if kind is TerminalError and isinstance(plain, dict) and isinstance(plain.get("message"), str):
-        cls = _CLASSES.get(str(plain.get("kind")), TerminalError)
-        terminal = cls if issubclass(cls, TerminalError) else TerminalError
+        terminal = _terminal_class(str(plain.get("kind")))
         return terminal(plain["message"], plain.get("code"), plain.get("metadata"))
     raise TypeError(f"{plain!r:.100} is no {getattr(kind, '__name__', kind)}")

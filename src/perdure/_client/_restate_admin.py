@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -21,7 +21,13 @@ from perdure._client._asking import JSON, Body, path_of
 from perdure._client._perdure import Begun
 from perdure._client._replies import check, error_of, record_of
 from perdure._client._restate import not_supported
-from perdure._client._restate_values import failure_of_text, literal, plain_of
+from perdure._client._restate_values import (
+    completion_of,
+    failure_of_text,
+    kept_of,
+    literal,
+    plain_of,
+)
 from perdure._runtime._check import CheckReport
 from perdure._runtime._describe import Description
 from perdure._runtime._filter import InvocationFilter, wanted_by
@@ -30,7 +36,6 @@ from perdure._runtime._listing import InvocationPage
 from perdure._runtime._status import Status
 from perdure._sql import QueryResult
 from perdure.errors import Conflict, InvalidInput, NotFound, PerdureError, TerminalError
-from perdure.serde import UNTYPED, serde_for
 
 if TYPE_CHECKING:
     import httpx
@@ -159,10 +164,7 @@ class RestateAdmin:
     async def set_state(self, service: str, key: str, state: Mapping[str, Any]) -> None:
         """Replace the state of a key, when it is not in use."""
         await self._check_kind(service, "VirtualObject", "Workflow")
-        serde = serde_for(UNTYPED)
-        new_state = {
-            name: list(serde.to_json(value, f"state {name!r}")) for name, value in state.items()
-        }
+        new_state = {name: list(kept_of(value, f"state {name!r}")) for name, value in state.items()}
         content = msgspec.json.encode({"object_key": key, "new_state": new_state})
         path = path_of("services", service, "state")
         check(await self._wire.ask("POST", path, body=Body(content, JSON)))
@@ -272,11 +274,11 @@ def _of(service: str, key: str) -> str:
 def _promise(row: Mapping[str, Any], waiters: list[str]) -> PromiseInfo:
     if not row.get("completed"):
         return PromiseInfo(row["key"], "pending", None, None, waiters)
+    value, failure = completion_of(bytes.fromhex(row.get("completion_success_value", "")))
     if "completion_failure" in row:
         failure = failure_of_text(row["completion_failure"])
-        return PromiseInfo(row["key"], "rejected", None, failure, [])
-    value = plain_of(bytes.fromhex(row.get("completion_success_value", "")))
-    return PromiseInfo(row["key"], "resolved", value, None, [])
+    status: Literal["resolved", "rejected"] = "resolved" if failure is None else "rejected"
+    return PromiseInfo(row["key"], status, value, failure, [])
 
 
 class _Service(msgspec.Struct):

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
+from perdure._client._replies import terminal_of
 from perdure._client._restate_listing import Row, summary_of
-from perdure._client._restate_values import plain_of, time_of
+from perdure._client._restate_values import completion_of, time_of
 from perdure._runtime._describe import Description
 from perdure._runtime._shown import VALUE_SHOWN_BYTES_MAX, JournalEntry
 from perdure._runtime._status import Status
@@ -200,14 +201,15 @@ def _value(fields: Fields) -> tuple[bool, Any, TerminalError | None, int]:
         if isinstance(result, list):
             if len(result) > VALUE_SHOWN_BYTES_MAX:
                 return False, None, None, len(result)
+            value, failure = completion_of(bytes(result))
             # No bytes: that is an argument, or a result, that was left out.
-            return bool(result), plain_of(bytes(result)), None, len(result)
+            return bool(result) and failure is None, value, failure, len(result)
     return False, None, None, 0
 
 
 def _failure(fields: Fields) -> TerminalError:
     metadata = {each["key"]: each["value"] for each in fields.get("metadata") or ()}
-    return TerminalError(fields["message"], fields["code"], metadata)
+    return terminal_of(fields["message"], fields["code"], metadata)
 
 
 def description_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -9,13 +10,16 @@ from typing import Any, Final
 
 import msgspec
 
-from perdure.errors import PerdureError, TerminalError
-from perdure.serde import UNTYPED, serde_for
+from perdure.errors import PerdureError, StoreCorrupt, TerminalError
+from perdure.serde import UNTYPED, decode_failure, serde_for
 
 # Any, in this module: values are of any type.
 
 _CBOR: Final = b"\xd9\xd9\xf7"
 """The tag of CBOR that describes itself: what perdure's handlers keep that JSON can not hold."""
+
+_REJECTION: Final = b"\0"
+"""Begins a failure that perdure's handlers have resolved a promise with, for it has a class."""
 
 _FAILURE: Final = re.compile(r"\[(\d{1,9})[^\]]*\] (.*)", re.DOTALL)
 
@@ -34,6 +38,31 @@ def plain_of(payload: bytes) -> Any:
         return payload.decode()
     except ValueError:
         return msgspec.to_builtins(payload)
+
+
+def completion_of(payload: bytes) -> tuple[Any, TerminalError | None]:
+    """A value as JSON has it, or the failure in its place."""
+    if payload.startswith(_REJECTION):
+        try:
+            return None, decode_failure(payload.removeprefix(_REJECTION))
+        except StoreCorrupt:
+            pass  # somebody else's bytes
+    return plain_of(payload), None
+
+
+def kept_of(value: Any, place: str) -> bytes:
+    """*value* as handlers keep it: JSON where that is exact, else CBOR that describes itself.
+
+    Raises:
+      InvalidInput: It can not be encoded.
+    """
+    serde = serde_for(UNTYPED)
+    exact = serde.encode(value, place)
+    with contextlib.suppress(PerdureError):  # of keys that are no text there is no JSON
+        text = serde.to_json(value, place)
+        if serde.encode(msgspec.json.decode(text), place) == exact:
+            return text
+    return _CBOR + exact
 
 
 def failure_of_text(text: str) -> TerminalError:

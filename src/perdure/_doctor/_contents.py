@@ -179,7 +179,10 @@ class Contents:
         self._found(Finding(Severity.ERROR, what, place, _RESTORE))
 
     def _broken(self, invocation_id: bytes, what: str, record: Record | None = None) -> None:
-        place = format_id(InvocationId(invocation_id))
+        if len(invocation_id) == ID_BYTES:
+            place = format_id(InvocationId(invocation_id))
+        else:  # the key of a row that another program has written
+            place = f"invocation {invocation_id.hex()}"
         if record is not None:
             place += f" ({record.service}.{record.handler} {record.key!r})"
         self._found(Finding(Severity.ERROR, what, place, _REPORT))

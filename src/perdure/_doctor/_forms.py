@@ -26,7 +26,7 @@ from perdure._runtime._setbacks import RESUMED
 from perdure._store import MAGIC, Db, MetaKey
 
 _ARRIVAL_BYTES = 8
-_SITE = re.compile(r".+:\d+ in .+", re.DOTALL)
+_SITE = re.compile(r".*:(\d+|None) in .*", re.DOTALL)
 _META: dict[bytes, Callable[[bytes], bool]] = {
     MetaKey.MAGIC: lambda value: value == MAGIC,
     MetaKey.SCHEMA: lambda value: len(value) == 4,

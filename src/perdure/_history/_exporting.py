@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import linecache
 from typing import TYPE_CHECKING, Final
 
 from perdure._core._entries import Entry
 from perdure._history._recorded import History, RecordedInvocation
 from perdure._ids import format_id
 from perdure._runtime._slices import Slices
+from perdure._runtime._stacks import code_at, split_site
 from perdure._runtime._status import status_of
 from perdure.errors import NotFound
 
@@ -77,5 +77,5 @@ def _renumbered(entry: Entry, sites: dict[int, int]) -> Entry:
 
 def source_line(site: str) -> str:
     """The line of code at a call site, ``file:line in function``; empty where it is not found."""
-    file, _, line = site.rpartition(" in ")[0].rpartition(":")
-    return linecache.getline(file, int(line)).strip() if line.isdigit() else ""
+    file, line, _ = split_site(site)
+    return code_at(file, line)

@@ -15,7 +15,7 @@ from perdure._ids import created_at_ms, format_id, parse_id
 from perdure._runtime._handlers import show_payload
 from perdure._runtime._layout import unpack_waiter
 from perdure._runtime._shown import plain_value
-from perdure._runtime._times import utc
+from perdure._runtime._times import LAST_MS, utc
 from perdure.serde import decode_failure
 
 if TYPE_CHECKING:
@@ -127,10 +127,9 @@ def _plain(payload: bytes) -> Any:
 
 
 def _date(time_ms: int) -> str:
-    try:
-        return f"{utc(time_ms):%Y-%m-%d %H:%M:%S}.{time_ms % 1000:03}"
-    except (OverflowError, ValueError, OSError):  # after the year 9999
+    if time_ms > LAST_MS:
         return f"{time_ms} ms after 1970"
+    return f"{utc(time_ms):%Y-%m-%d %H:%M:%S}.{time_ms % 1000:03}"
 
 
 def _json(text: str) -> str:

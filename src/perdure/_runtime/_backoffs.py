@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from perdure._runtime._layout import Backoff, TimerKey, backoff_group, u32, u64
+from perdure._runtime._layout import (
+    Backoff,
+    TimerKey,
+    backoff_group,
+    number_of,
+    u32,
+    u64,
+    unpack_due,
+)
 from perdure._runtime._timers import Timers
 from perdure._store import Db, Store
 
@@ -25,15 +33,16 @@ class Backoffs:
         group = backoff_group(invocation_id)
         due = self._store.get(Db.WAITERS, group, u32(index))
         if due is not None:
-            self._timers.delete(TimerKey(int.from_bytes(due, "big"), invocation_id, index))
+            self._timers.delete(TimerKey(unpack_due(due, group), invocation_id, index))
             self._store.delete(Db.WAITERS, group, u32(index))
 
     def get(self, invocation_id: bytes, index: int) -> Backoff | None:
         """The failed attempts, if there are any."""
-        due = self._store.get(Db.WAITERS, backoff_group(invocation_id), u32(index))
+        group = backoff_group(invocation_id)
+        due = self._store.get(Db.WAITERS, group, u32(index))
         if due is None:
             return None
-        timer = TimerKey(int.from_bytes(due, "big"), invocation_id, index)
+        timer = TimerKey(unpack_due(due, group), invocation_id, index)
         value = self._store.get(Db.TIMERS, b"", timer.pack())
         return None if value is None else Backoff.unpack(value, key=timer.pack())
 
@@ -43,9 +52,10 @@ class Backoffs:
 
     def resting_steps(self, invocation_id: bytes) -> dict[int, int]:
         """Steps that back off, index to due_ms."""
-        rows = self._store.scan(Db.WAITERS, backoff_group(invocation_id))
+        group = backoff_group(invocation_id)
         resting = {
-            int.from_bytes(suffix, "big"): int.from_bytes(value, "big") for suffix, value in rows
+            number_of(suffix, 4, "waiters", group + suffix): unpack_due(value, group + suffix)
+            for suffix, value in self._store.scan(Db.WAITERS, group)
         }
         resting.pop(0, None)  # the attempt's own
         return resting

@@ -15,6 +15,7 @@ from perdure._runtime._layout import (
     Record,
     TimerKey,
     key_group,
+    number_of,
     output_waiters,
     pack,
     pack_entry,
@@ -209,7 +210,7 @@ class Exchange:
         group = signal_waiters(invocation_id, name)
         for suffix, _ in store.scan(Db.WAITERS, group, limit=1):
             store.delete(Db.WAITERS, group, suffix)
-            index = int.from_bytes(suffix, "big")
+            index = number_of(suffix, 4, "waiters", group + suffix)
             self._ledger.notify(invocation_id, Entry(Kind.SIGNAL_DONE, index, name, payload))
             result.notify(invocation_id)
             return

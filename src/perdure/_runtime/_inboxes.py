@@ -144,6 +144,6 @@ class Inboxes:
         """(arrival, id) of the first *limit* in a line that have rows; 0: of all."""
         rows = self._store.scan(Db.INBOX, group, limit=limit)
         for suffix, value in rows:
-            if len(value) != ID_BYTES:
-                raise stranger("inbox", group + suffix, f"{len(value)} bytes are no id")
+            if len(value) != ID_BYTES or len(suffix) != 8:
+                raise stranger("inbox", group + suffix, "it is no arrival of an id")
         return rows

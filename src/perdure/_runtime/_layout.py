@@ -127,6 +127,18 @@ def u64(number: int) -> bytes:
     return number.to_bytes(8, "big")
 
 
+def number_of(raw: bytes, size: int, db: str, key: bytes) -> int:
+    """The number in a part of the row *key* that is to have *size* bytes."""
+    if len(raw) != size:
+        raise stranger(db, key, f"{raw.hex()} is no number of {size} bytes")
+    return int.from_bytes(raw, "big")
+
+
+def unpack_due(value: bytes, key: bytes) -> int:
+    """The time in a row of ``waiters``."""
+    return number_of(value, 8, "waiters", key)
+
+
 class TimerKey(NamedTuple):
     """A row of ``timers``; tuples sort as the rows do."""
 

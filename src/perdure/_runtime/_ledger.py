@@ -24,6 +24,7 @@ from perdure._runtime._layout import (
     Record,
     TimerKey,
     key_group,
+    number_of,
     pack_entry,
     promise_waiters,
     target_digest,
@@ -165,7 +166,7 @@ class Ledger:
     def pending(self, invocation_id: bytes) -> list[Delivery]:
         """What waits for delivery, in arrival order."""
         return [
-            Delivery(unpack_entry(value), int.from_bytes(suffix, "big"))
+            Delivery(unpack_entry(value), number_of(suffix, 8, "pending", invocation_id + suffix))
             for suffix, value in self._store.scan(Db.PENDING, invocation_id)
         ]
 

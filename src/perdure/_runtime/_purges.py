@@ -29,6 +29,7 @@ from perdure._runtime._layout import (
     target_digest,
     u32,
     u64,
+    unpack_due,
     unpack_group,
     unpack_target,
     unpack_waiter,
@@ -186,7 +187,7 @@ class Purges:
         due = store.get(Db.WAITERS, early_promises(group), b"")
         if due is not None:
             store.delete(Db.WAITERS, early_promises(group), b"")
-            self.delete(Expiry.of_promises(int.from_bytes(due, "big"), group))
+            self.delete(Expiry.of_promises(unpack_due(due, group), group))
         return self._fail_waiters(group)
 
     def _fail_waiters(self, group: bytes) -> list[bytes]:

@@ -43,6 +43,8 @@ class SiteTable:
     def _intern(self, frame: FrameType) -> int:
         code = frame.f_code
         text = f"{code.co_filename}:{frame.f_lineno} in {code.co_qualname}"
+        # The name of a file need not be UTF-8: what is none of it has become surrogates.
+        text = text.encode(errors="backslashreplace").decode()
         number = self._numbers.get(text)
         if number is None:
             # Not by their count: were a row lost, the number of another would be given out again.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from perdure._core._frames import await_stack
 from perdure._core._machine import State
 from perdure._runtime._instance import LIVE, Instance
 
+_LINE = re.compile(r"[0-9]{1,9}")
 FRAMES_MAX = 1_000
 """Frames of one description: a handler may have any number of tasks."""
 
@@ -59,14 +61,25 @@ def frames_at(sites: Iterable[str]) -> list[Frame]:
     """A frame for each of *sites*, ``file:line in function``; none for an empty one."""
     frames: list[Frame] = []
     for site in dict.fromkeys(sites):
-        place, _, function = site.rpartition(" in ")
-        file, _, line = place.rpartition(":")
+        file, line, function = split_site(site)
         if file:
-            frames.append(_frame(file, int(line), function, ""))
+            frames.append(_frame(file, line, function, ""))
             if len(frames) == FRAMES_MAX:
                 break
     return frames
 
 
 def _frame(file: str, line: int, function: str, task: str) -> Frame:
-    return Frame(file, line, function, linecache.getline(file, line).strip(), task)
+    return Frame(file, line, function, code_at(file, line), task)
+
+
+def split_site(site: str) -> tuple[str, int, str]:
+    """File, line and function of a call site; line 0 where code without lines was called."""
+    place, _, function = site.rpartition(" in ")
+    file, _, line = place.rpartition(":")
+    return file, int(line) if _LINE.fullmatch(line) else 0, function
+
+
+def code_at(file: str, line: int) -> str:
+    """The line of code; empty where it is not found."""
+    return "" if "\0" in file else linecache.getline(file, line).strip()

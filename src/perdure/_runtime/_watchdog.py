@@ -32,6 +32,9 @@ logger = logging.getLogger("perdure")
 IDLE_LOOKS = 20
 """After so many looks at an engine that had nothing to do, the thread sleeps."""
 
+SLEEP_S = 60.0
+"""After so long asleep the thread looks whether there is a loop yet."""
+
 _LOOP_MODULES = frozenset({"asyncio.base_events", "asyncio.events", "asyncio.runners", "selectors"})
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 
@@ -104,8 +107,9 @@ class Watchdog:
 
     def _serve(self) -> None:
         while not self._closed:
-            if self._asleep:
-                self._wake.wait()
+            while self._asleep and not self._wake.wait(SLEEP_S):
+                if self._loop.is_closed():
+                    return  # the engine was not closed, and nobody will wake this thread
             self._wake.clear()
             try:
                 self._back_at = None
@@ -121,7 +125,8 @@ class Watchdog:
         held_s = 0.0
         culprit: _Culprit | None = None
         while True:
-            self._wake.wait(self._interval_s)
+            if self._wake.wait(self._interval_s):
+                self._wake.clear()  # set after the thread had got up by itself: it would not wait
             back_at, now, cpu_s = self._back_at, time.monotonic(), self._cpu_s()
             computed_s = cpu_s - looked_cpu_s
             late_s = now - looked_at - self._interval_s

@@ -13,7 +13,9 @@ from perdure._runtime._layout import (
     TimerKey,
     backoff_group,
     key_group,
+    number_of,
     u32,
+    unpack_due,
     unpack_waiter,
 )
 from perdure._runtime._status import Status
@@ -159,7 +161,7 @@ class Invocation:
         group = backoff_group(self._id)
         rows = self._reads.scan(Db.WAITERS, group, next_prefix(group))
         return {
-            int.from_bytes(key[len(group) :], "big"): int.from_bytes(value, "big")
+            number_of(key[len(group) :], 4, "waiters", key): unpack_due(value, key)
             for key, value in rows
         }
 

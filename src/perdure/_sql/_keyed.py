@@ -10,7 +10,6 @@ from perdure._runtime._layout import (
     Backoff,
     TimerKey,
     pack,
-    promise_waiters,
     split_group,
     u64,
     unpack_group,
@@ -100,10 +99,11 @@ def _promises(reads: Reads, given: Given) -> Iterator[PromiseRow]:
     # One look for each name, however many wait.
     while (waiter := reads.first_key(Db.WAITERS, position, stop)) is not None:
         group, rest = split_group(waiter[1:])
-        name = rest[2 : 2 + int.from_bytes(rest[:2], "big")]
+        end = 2 + int.from_bytes(rest[:2], "big")
+        name = rest[2:end]
         if reads.get(Db.PROMISES, group + name) is None:
             yield PromiseRow(*unpack_group(group), name.decode())
-        after = next_prefix(promise_waiters(group, name.decode()))
+        after = next_prefix(b"p" + group + rest[:end])
         assert after is not None  # the prefix begins with a letter
         position = after
 

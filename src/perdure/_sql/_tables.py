@@ -29,7 +29,6 @@ _ROWS_PER_PAGE = 256
 _PAGE_BYTES = 32 * 1024
 _perf_counter = time.perf_counter
 _UNTYPED: Serde[Any] = serde_for(UNTYPED)
-_TIME_LAST_MS = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 _WHOLE_SECOND = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
 
 
@@ -160,7 +159,7 @@ def time_text(time_ms: int | None) -> str | None:
     """A time in UTC, as RFC 3339 with milliseconds: such texts sort as the times do."""
     if time_ms is None:
         return None
-    shown = utc(min(time_ms, _TIME_LAST_MS))
+    shown = utc(time_ms)
     return f"{shown:%Y-%m-%dT%H:%M:%S}.{shown.microsecond // 1000:03}Z".rjust(24, "0")
 
 

@@ -22,6 +22,7 @@ from perdure._sql._tables import (
     Table,
     first_ms_of_second,
 )
+from perdure.errors import StoreCorrupt
 
 # Any: each table has rows of its own.
 TABLES: tuple[Table[Any], ...] = (
@@ -30,6 +31,8 @@ TABLES: tuple[Table[Any], ...] = (
 
 _ROWS_UNKNOWN = 10_000_000
 _ROWS_OF_TIMES = 100_000
+_UNREADABLE = (ValueError, OverflowError, IndexError)
+"""What decoders raise of rows that perdure never writes, beside :class:`StoreCorrupt`."""
 _FROM = frozenset({apsw.SQLITE_INDEX_CONSTRAINT_GE, apsw.SQLITE_INDEX_CONSTRAINT_GT})
 _UNTIL = frozenset({apsw.SQLITE_INDEX_CONSTRAINT_LE, apsw.SQLITE_INDEX_CONSTRAINT_LT})
 _ALLOWED = frozenset(
@@ -189,14 +192,25 @@ class _Cursor:
 
     def Next(self) -> None:  # noqa: N802
         self._reads.breathe()
-        self._row = next(self._rows, None)
+        try:
+            self._row = next(self._rows, None)
+        except _UNREADABLE as error:
+            raise self._stranger(error) from error
         self._number += 1
 
     def Eof(self) -> bool:  # noqa: N802
         return self._row is None
 
     def Column(self, number: int) -> SqlValue:  # noqa: N802
-        return self._columns[number].read(self._row) if number >= 0 else self._number
+        if number < 0:
+            return self._number
+        try:
+            return self._columns[number].read(self._row)
+        except _UNREADABLE as error:
+            raise self._stranger(error) from error
+
+    def _stranger(self, error: Exception) -> StoreCorrupt:
+        return StoreCorrupt(f"{self._table.name}: a row is none of perdure's: {error}")
 
     def Rowid(self) -> int:  # noqa: N802
         return self._number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar, cast
@@ -14,6 +15,7 @@ from restate.context import RestateDurableCallFuture
 from restate.serde import BytesSerde
 
 from perdure._bodies import JSON, value_of
+from perdure._calling import already_started
 from perdure._core._entries import Entry, Flag, Kind, encode_names
 from perdure._core._machine import Activation, Machine
 from perdure._core._operation import Operation
@@ -21,7 +23,7 @@ from perdure._core._outgoing import Outgoing
 from perdure._ids import format_id
 from perdure._runtime._steps import StepRunner
 from perdure.errors import TerminalError
-from perdure.futures import StepOptions
+from perdure.futures import Call, StepOptions
 from perdure.restate._steps import StepAction, run_options
 from perdure.restate._values import (
     KIND_KEY,
@@ -36,6 +38,7 @@ from perdure.serde import UNTYPED, decode_failure, encode_failure, serde_for
 T = TypeVar("T")
 
 _BYTES = BytesSerde()
+_ALREADY_STARTED = "the workflow method was already invoked"  # Restate's words
 
 # The notification that tells of the end of each kind of operation.
 _DONE = {
@@ -75,8 +78,11 @@ class Bridge:
         self._begun: dict[int, _Begun] = {}  # by journal index
         # What has begun other invocations, by the ids that the machine knows them by.
         self._children: dict[str, RestateDurableCallFuture[Any] | SendHandle] = {}
+        self._ids: dict[str, str] = {}  # that Restate gave to them, as far as they are known
         self._awakeables: dict[int, RestateDurableFuture[Any]] = {}
-        self._cancellations = 0  # that have come, and are not delivered
+        self._cleared: set[str] = set()  # state, since it was set last
+        # What has come and is not delivered, in its order; None: a cancellation.
+        self._arrived: deque[int | None] = deque()
         self._calls_cancelled: set[int] = set()  # by the SDK, as it does with those of a cancelled
 
     def make_awakeable(self, index: int) -> str:
@@ -97,7 +103,7 @@ class Bridge:
         for index, entry in enumerate(activation.entries, activation.first_index):
             operation = self._machine.outstanding.get(index)
             if operation is not None:
-                self._begun[index] = self._begin(operation, entry)
+                self._begun[index] = await self._begin(operation, entry)
             elif entry.kind == Kind.CALL:  # and it was given up at once
                 self._call(index, entry)
             elif entry.kind == Kind.CANCEL:
@@ -109,7 +115,7 @@ class Bridge:
                 if begun.action is not None:
                     begun.action.abandon()
 
-    def _begin(self, operation: Operation, entry: Entry) -> _Begun:
+    async def _begin(self, operation: Operation, entry: Entry) -> _Begun:
         context = self._context
         kind, name = entry.kind, entry.name
         if kind == Kind.RUN:
@@ -125,7 +131,7 @@ class Bridge:
         if kind == Kind.CALL:
             return _Begun(operation, self._call(operation.index, entry))
         if kind == Kind.ATTACH:
-            return _Begun(operation, context.attach_invocation(name, _BYTES))
+            return _Begun(operation, context.attach_invocation(await self._real_id(name), _BYTES))
         if kind == Kind.AWAKEABLE:
             return _Begun(operation, self._awakeables.pop(operation.index))
         assert kind == Kind.SIGNAL_AWAIT, kind
@@ -144,8 +150,10 @@ class Bridge:
         context = self._context
         kind, name, payload = entry.kind, entry.name, entry.payload or b""
         if kind == Kind.STATE_SET:
+            self._cleared.discard(name)
             context.set(name, private_bytes(payload), _BYTES)
         elif kind == Kind.STATE_CLEAR:
+            self._cleared.add(name)
             context.clear(name)
         elif kind == Kind.STATE_CLEAR_ALL:
             context.clear_all()
@@ -160,8 +168,7 @@ class Bridge:
                 **_route(outgoing),
             )
         elif kind == Kind.CANCEL_INVOCATION:
-            child = self._children.get(name)
-            context.cancel_invocation(name if child is None else await self._id_of(child))
+            context.cancel_invocation(await self._real_id(name))
         elif kind == Kind.AWAKEABLE_RESOLVE:
             value = serde_for(UNTYPED).decode(payload, name)
             context.resolve_awakeable(name, _untyped_json(value, name), _BYTES)
@@ -173,52 +180,59 @@ class Bridge:
         """The handler has cancelled an operation: nobody waits for it any more."""
         begun = self._begun.pop(index, None)
         if begun is None:
-            call = self._machine.outgoing.get(index)
-            if call is not None:
-                self._context.cancel_invocation(
-                    await self._id_of(self._children[format_id(call.child)])
-                )
+            outgoing = self._machine.outgoing.get(index)
+            if outgoing is not None:
+                self._context.cancel_invocation(await self._id_of(format_id(outgoing.child)))
         elif begun.action is not None:
             begun.action.cancel()
         elif begun.operation.kind == Kind.CALL and index not in self._calls_cancelled:
-            self._context.cancel_invocation(await self._id_of(begun.future))
+            call = cast("Call[Any]", begun.operation)
+            self._context.cancel_invocation(await self._id_of(call._invocation_id))
 
     # -- outcomes -----------------------------------------------------------------------------
 
     async def notification(self) -> Entry:
         """The next thing that the handler is to be told."""
-        while not self._cancellations:
-            begun = list(self._begun.values())
-            done = await self._wait([each.future for each in begun])
-            if done:  # in the order in which they were begun
-                first = next(each for each in begun if each.future is done[0])
-                index = first.operation.index
-                del self._begun[index]
-                return await self._told(index, first)
-        self._cancellations -= 1
-        return Entry(Kind.CANCELLED)
+        while True:
+            while self._arrived:
+                index = self._arrived.popleft()
+                if index is None:
+                    return Entry(Kind.CANCELLED)
+                begun = self._begun.pop(index, None)
+                if begun is not None:  # the handler has not cancelled it since
+                    return await self._told(index, begun)
+            await self._wait()
 
     async def settled(self, future: Awaitable[T]) -> T:
-        """The value of a future of the SDK's; a cancellation that comes meanwhile is kept."""
-        while not await self._wait([cast("RestateDurableFuture[Any]", future)]):
+        """The value of a future of the SDK's; what else comes meanwhile is kept."""
+        while not await self._wait(cast("RestateDurableFuture[Any]", future)):
             pass
         return cast(T, await _fetched(future))
 
-    async def _wait(
-        self, futures: list[RestateDurableFuture[Any]]
-    ) -> list[RestateDurableFuture[Any]]:
-        """Those that are done of *futures*; none: a cancellation has come."""
+    async def _wait(self, asked: RestateDurableFuture[Any] | None = None) -> bool:
+        """Wait until something has come; whether it is what was *asked*."""
+        # All that is outstanding is waited for, always. The SDK tells of one at a time, in the
+        # order of its journal, but not of the order of what it had no reason to tell of.
+        waiting = {
+            id(each.future): index
+            for index, each in self._begun.items()
+            if index not in self._arrived
+        }
+        futures = [self._begun[index].future for index in waiting.values()]
+        if asked is not None:
+            futures.append(asked)
         try:
             done, _ = await restate.wait_completed(*futures)
         except SdkTerminalError:
             # Waiting fails for no other reason: the futures' own failures come with their values.
             self._cancelled()
-            return []
-        return done
+            return False
+        self._arrived += [waiting[id(future)] for future in done if future is not asked]
+        return any(future is asked for future in done)
 
     def _cancelled(self) -> None:
         """A cancellation has come; the SDK has passed it on to all that was called."""
-        self._cancellations += 1
+        self._arrived.append(None)
         self._calls_cancelled.update(
             index for index, each in self._begun.items() if each.operation.kind == Kind.CALL
         )
@@ -247,12 +261,12 @@ class Bridge:
             )
         if kind == Kind.STATE_KEYS:
             names = await self.settled(context.state_keys())
-            return asked._replace(payload=encode_names(sorted(names)))
+            # The SDK still lists what was cleared of the state that came with the invocation.
+            return asked._replace(payload=encode_names(sorted(set(names) - self._cleared)))
         if kind == Kind.PROMISE_PEEK:
             return await self._peeked(asked)
         if kind == Kind.LOOK_UP:
-            invocation_id = await self._id_of(self._children[name])
-            return asked._replace(payload=invocation_id.encode())
+            return asked._replace(payload=(await self._id_of(name)).encode())
         assert kind in (Kind.PROMISE_RESOLVE, Kind.PROMISE_REJECT), kind
         return await self._completed(asked)
 
@@ -283,17 +297,22 @@ class Bridge:
             return asked._replace(flags=Flag.REFUSED)
         return asked
 
-    async def _id_of(self, child: RestateDurableFuture[Any] | SendHandle) -> str:
+    async def _real_id(self, name: str) -> str:
+        """Restate's id of what a handler knows by *name*, which may be that id."""
+        return await self._id_of(name) if name in self._children else name
+
+    async def _id_of(self, name: str) -> str:
         """The id that Restate gave to what a call or a send has begun."""
         # The members of the SDK that give it can be awaited once: a cancellation that comes
         # meanwhile would be all that they ever say.
-        known: Any = child
-        lazy = known.future if isinstance(child, SendHandle) else known.invocation_id_future
-        while True:
+        child: Any = self._children[name]
+        lazy = getattr(child, "invocation_id_future", child.future)
+        while name not in self._ids:
             try:
-                return cast(str, await lazy.async_def())
+                self._ids[name] = await lazy.async_def()
             except SdkTerminalError:
                 self._cancelled()
+        return self._ids[name]
 
 
 async def _clock() -> bytes:
@@ -344,7 +363,9 @@ def _outcome(operation: Operation, data: bytes | None) -> tuple[bytes | None, bo
 
 
 def _failure(operation: Operation, failure: SdkTerminalError) -> bytes:
-    """What an operation has failed with; of steps that Restate gave up, as an engine puts it."""
+    """What an operation has failed with; what Restate itself says of it as an engine puts it."""
+    if operation.kind == Kind.CALL and failure.message == _ALREADY_STARTED:
+        return already_started(operation.options)
     if operation.kind != Kind.RUN or KIND_KEY in (failure.metadata or {}):
         return from_sdk(failure)
     retry = operation.options.retry

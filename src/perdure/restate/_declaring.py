@@ -184,6 +184,9 @@ def _add(
         )(invoke)
     else:
         service.handler(name, idempotency_retention=idempotency, **wire, **options)(invoke)
+    if handler.kind in (HandlerKind.SHARED, HandlerKind.WORKFLOW_SHARED):
+        # It reads what is there then, and not what was when it began.
+        service.handlers[name].enable_lazy_state = True
     # What the SDK has read off `invoke` is what goes over the wire; these are what it stands for.
     io = service.handlers[name].handler_io
     io.input_type = (

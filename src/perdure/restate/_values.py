@@ -99,5 +99,6 @@ def error_of(message: str, code: int, metadata: dict[str, str] | None) -> Termin
 _KIND_BY_TEXT: Final = {
     (409, "cancelled"): "Cancelled",
     (409, "killed"): "Killed",
+    (409, "the workflow method was already invoked"): "Conflict",
     (404, "not found"): "NotFound",
 }

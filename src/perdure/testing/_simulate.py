@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -70,6 +71,7 @@ def simulate(
 
     Raises:
       SimulationFailed: A run was red; with the seed, and the line that replays it.
+      TypeError: The scenario is no ``async def``.
     """
     chosen = os.environ.get(SEED_VARIABLE)
     if chosen is not None:
@@ -93,10 +95,27 @@ def simulate(
             landed=landed,
         )
         try:
-            runs.append(outside_of_loops(partial(simulation.run, scenario)))
+            runs.append(outside_of_loops(partial(simulation.run, partial(_played, scenario))))
+        except _NotAScenario as error:
+            raise TypeError(str(error)) from None
         except Exception as error:
             raise SimulationFailed(simulation.so_far(), error, replay_line(each)) from error
     return runs
+
+
+class _NotAScenario(Exception):
+    """It can not be awaited, whatever the seed."""
+
+
+def _played(scenario: Scenario, simulation: Simulation) -> Awaitable[object]:
+    played: object = scenario(simulation)
+    if not inspect.isawaitable(played):
+        name = getattr(scenario, "__name__", "scenario")
+        raise _NotAScenario(
+            f"the scenario returned {played!r}, which can not be awaited: "
+            f"write `async def {name}(sim): ...`"
+        )
+    return played
 
 
 def replay_line(seed: int) -> str:
