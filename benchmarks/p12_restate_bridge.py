@@ -3,9 +3,11 @@
 One restate-server, and two processes of handlers on it: written directly on restate-sdk, and the
 same as perdure handlers through ``perdure.restate.app``. They are measured in turns, and each
 figure is a median over the rounds. *Sequential*: one invocation of 1,000 steps, one after the
-other, less the time of an invocation with one step, which is measured as well. *Concurrent*: 50
-invocations of 10 steps under way at any time. Value and raw are of the one of them with the larger
-ratio; both are in config, with the processor time of the handlers' process.
+other, from the end of a step to the end of the next; and in all, less the time of an invocation
+with one step, which is measured as well. *Concurrent*: 50 invocations of 10 steps under way at any
+time, what an invocation costs beside its steps included. Value and raw are of what differs more:
+p50 of a sequential step, or the processor time of the handlers' process for a concurrent one, which
+is what bounds the steps a second, and depends less on who else is on the machine than they do.
 
 Then the replay: a workflow with 1,000 steps in its journal, which is suspended, is woken once, less
 the same with one step. And memory: what the handlers' process has of its own while 1,000 and then
@@ -30,7 +32,7 @@ STEPS = 1000
 CONCURRENT, STEPS_EACH = 50, 10
 SECONDS = 1.0
 SHORT = 30
-ROUNDS, REPLAYS, WAKES = 15, 5, 10
+ROUNDS, REPLAYS, WAKES = 9, 5, 10
 SUSPENDED = 1000
 INACTIVITY = "1s"
 
@@ -71,7 +73,7 @@ def measure(setting: Setting) -> Result:
             return Result("P12", None, "ms/step", None, None, _goal(), None, why)
     direct, bridge = sides
     ratios = {figure: bridge.median(figure) / direct.median(figure) for figure in bridge.found}
-    worst = max(("sequential_ms", "concurrent_ms"), key=lambda figure: ratios[figure])
+    worst = max(("sequential_ms_p50", "concurrent_cpu_ms"), key=lambda figure: ratios[figure])
     return Result(
         "P12",
         round(bridge.median(worst), 4),
