@@ -114,10 +114,6 @@ class Bridge:
                 await self._end(entry.ref)
             else:
                 await self._do(index, entry)
-        if activation.completed:
-            for begun in self._begun.values():
-                if begun.action is not None:
-                    begun.action.abandon()
 
     async def _begin(self, operation: Operation, entry: Entry) -> _Begun:
         context = self._context

@@ -80,11 +80,6 @@ class StepAction:
             running.cancel()
             running.ended.cancel()
 
-    def abandon(self) -> None:
-        """The handler has ended: stop, and tell Restate nothing more."""
-        if self._running is not None:
-            self._running.cancel()
-
     async def attempt(self) -> bytes:
         """Run the function once: its result for Restate's journal, or a failure it knows."""
         if self._is_cancelled:
