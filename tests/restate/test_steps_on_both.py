@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -413,3 +414,23 @@ def test_a_step_that_cancels_itself_is_tried_again(world: World) -> None:
         return await ctx.run("cancels", cancels, retry=THRICE)
 
     assert world.result(body) == "at last"
+
+
+def test_a_step_in_a_thread_is_never_run_twice_at_once(world: World) -> None:
+    alone = threading.Lock()
+    overlaps: list[bool] = []
+    beside = Attempts(failures=2)
+
+    def slow() -> int:
+        is_alone = alone.acquire(blocking=False)
+        overlaps.append(not is_alone)
+        time.sleep(0.2)  # while the step beside it fails, and ends the attempt on Restate
+        if is_alone:
+            alone.release()
+        return 1
+
+    async def body(ctx: WorkflowContext) -> Any:
+        return await asyncio.gather(ctx.run("slow", slow), ctx.run("beside", beside))
+
+    assert world.result(body) == [1, "attempt 3"]
+    assert not any(overlaps)

@@ -11,11 +11,10 @@ import restate
 
 from perdure._binding import Services, bind, bind_to, bound, register
 from perdure._bound import Bound
-from perdure._runtime._steps import StepRunner
 from perdure._runtime._threads import StepThreads
 from perdure.restate._declaring import declare
 from perdure.restate._invocation import Invocation
-from perdure.restate._steps import make_runner
+from perdure.restate._steps import BridgeRunner, make_runner
 from perdure.service import (
     HandlerDefinition,
     ServiceDefinition,
@@ -59,7 +58,7 @@ class _Served:
             for definition, instance in versions
         }
         self._threads = threads
-        self._runners: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, StepRunner] = (
+        self._runners: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, BridgeRunner] = (
             weakref.WeakKeyDictionary()
         )
 
@@ -75,7 +74,7 @@ class _Served:
 
         return handle
 
-    def _runner(self) -> StepRunner:
+    def _runner(self) -> BridgeRunner:
         loop = asyncio.get_running_loop()
         runner = self._runners.get(loop)
         if runner is None:

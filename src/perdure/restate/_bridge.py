@@ -21,10 +21,9 @@ from perdure._core._machine import Activation, Machine
 from perdure._core._operation import Operation
 from perdure._core._outgoing import Outgoing
 from perdure._ids import format_id
-from perdure._runtime._steps import StepRunner
 from perdure.errors import TerminalError
 from perdure.futures import Call, StepOptions
-from perdure.restate._steps import StepAction, run_options
+from perdure.restate._steps import BridgeRunner, StepAction, run_options
 from perdure.restate._values import (
     KIND_KEY,
     code_of,
@@ -70,7 +69,7 @@ class Bridge:
     """Between the machine of one attempt and the SDK's context of it."""
 
     def __init__(
-        self, context: Any, machine: Machine, invocation_id: str, runner: StepRunner
+        self, context: Any, machine: Machine, invocation_id: str, runner: BridgeRunner
     ) -> None:
         # Any: the SDK's one context class has the members of all its types.
         self._context = context
@@ -114,10 +113,6 @@ class Bridge:
                 await self._end(entry.ref)
             else:
                 await self._do(index, entry)
-        if activation.completed:
-            for begun in self._begun.values():
-                if begun.action is not None:
-                    begun.action.abandon()
 
     async def _begin(self, operation: Operation, entry: Entry) -> _Begun:
         context = self._context

@@ -26,10 +26,10 @@ from perdure._core._machine import START, Activation, Machine
 from perdure._core._outgoing import Outgoing
 from perdure._core._view import LATER, Unanswered
 from perdure._runtime._handlers import run_handler, show_payload
-from perdure._runtime._steps import StepRunner
 from perdure.errors import RetryableError, TerminalError
 from perdure.restate._bridge import Bridge
 from perdure.restate._contexts import CONTEXTS, RestateRequest
+from perdure.restate._steps import BridgeRunner
 from perdure.restate._values import to_sdk, wire_bytes
 from perdure.serde import describe_failure, encode_failure
 from perdure.service import HandlerDefinition, HandlerKind
@@ -94,7 +94,7 @@ class Invocation:
         definition: HandlerDefinition,
         service: Any,
         binder: Binder,
-        runner: StepRunner,
+        runner: BridgeRunner,
     ) -> None:
         request = context.request()
         self.id = request.id

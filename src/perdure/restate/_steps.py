@@ -29,10 +29,45 @@ class _Running(RunningStep):
         super().__init__(b"", index, step)
         self._text_id = invocation_id
         self.ended: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.in_thread = False  # a thread has begun it
 
     @property
     def text_id(self) -> str:
         return self._text_id
+
+
+class BridgeRunner(StepRunner):
+    """A runner that knows what threads still run for attempts of invocations that are over.
+
+    A thread can not be stopped. The next attempt waits for it, or the step would run twice at once.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, threads: StepThreads) -> None:
+        super().__init__(loop, threads, _succeeded, _failed)
+        self._left: dict[tuple[str, int], asyncio.Future[bytes]] = {}
+
+    def leave(self, running: _Running) -> None:
+        """The attempt of the invocation is over, and a thread is in the step."""
+        key = running.text_id, running.index
+        self._left[key] = running.ended
+
+        def forget(ended: asyncio.Future[bytes]) -> None:
+            if not ended.cancelled():
+                ended.exception()  # or asyncio says that nobody has looked at it
+            self._left.pop(key, None)
+
+        running.ended.add_done_callback(forget)
+
+    async def wait_for_left(self, invocation_id: str, index: int) -> None:
+        """Wait until no thread is in the step any more."""
+        ended = self._left.get((invocation_id, index))
+        if ended is not None:
+            await asyncio.wait([ended])
+
+    def _attempt_in_thread(self, running: RunningStep) -> None:
+        assert isinstance(running, _Running)
+        running.in_thread = True
+        super()._attempt_in_thread(running)
 
 
 class _AttemptFailed(Exception):
@@ -42,9 +77,9 @@ class _AttemptFailed(Exception):
         return str(self)
 
 
-def make_runner(threads: StepThreads) -> StepRunner:
+def make_runner(threads: StepThreads) -> BridgeRunner:
     """What runs the steps of one event loop, the running one."""
-    return StepRunner(asyncio.get_running_loop(), threads, _succeeded, _failed)
+    return BridgeRunner(asyncio.get_running_loop(), threads)
 
 
 def _succeeded(running: RunningStep, payload: bytes) -> None:
@@ -64,7 +99,7 @@ def _failed(running: RunningStep, error: BaseException) -> None:
 class StepAction:
     """What Restate runs for one step: attempt after attempt, never again once it is cancelled."""
 
-    def __init__(self, runner: StepRunner, invocation_id: str, step: Step[Any]) -> None:
+    def __init__(self, runner: BridgeRunner, invocation_id: str, step: Step[Any]) -> None:
         self._runner = runner
         self._invocation_id = invocation_id
         self._step = step
@@ -80,23 +115,23 @@ class StepAction:
             running.cancel()
             running.ended.cancel()
 
-    def abandon(self) -> None:
-        """The handler has ended: stop, and tell Restate nothing more."""
-        if self._running is not None:
-            self._running.cancel()
-
     async def attempt(self) -> bytes:
         """Run the function once: its result for Restate's journal, or a failure it knows."""
+        await self._runner.wait_for_left(self._invocation_id, self._index)
         if self._is_cancelled:
             raise to_sdk(encode_failure(_CANCELLED))
         running = self._running = _Running(self._invocation_id, self._index, self._step)
         self._runner.start(running)
         try:
-            return private_bytes(await running.ended)
+            return private_bytes(await asyncio.shield(running.ended))
         except asyncio.CancelledError:
             if self._is_cancelled:
                 raise to_sdk(encode_failure(_CANCELLED)) from None
-            running.cancel()  # the attempt of the invocation is over
+            # The attempt of the invocation is over.
+            if running.in_thread and not running.ended.done():
+                self._runner.leave(running)
+            else:
+                running.cancel()
             raise
         except TerminalError as failure:
             raise to_sdk(encode_failure(failure)) from failure
