@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from perdure.cli._attempts import App, Attempts
 from perdure.cli._failures import CommandError, usage
 from perdure.cli._output import plain
+from perdure.cli._sdk_log import shorten_failures
 from perdure.http._listening import BACKLOG, CanNotServe, Place, address_of, bound
 from perdure.http._process import STOP_SIGNALS, run_alone, stopper
 from perdure.http._security import is_loopback
@@ -73,6 +74,7 @@ def serve_restate(
     names = sorted({definition_of(each).name for each in services})
     # It can be stopped from when people are told of it on.
     started = functools.partial(_tell, names, address) if told else None
+    shorten_failures()
     run_alone(_serve(Attempts(app), _config(sockets, access_log), address, started))
 
 
