@@ -81,7 +81,6 @@ class Bridge:
         self._children: dict[str, RestateDurableCallFuture[Any] | SendHandle] = {}
         self._ids: dict[str, str] = {}  # that Restate gave to them, as far as they are known
         self._awakeables: dict[int, RestateDurableFuture[Any]] = {}
-        self._issuing_ms = 0  # when it was begun to have Restate do what was asked for last
         self._cleared: set[str] = set()  # state, since it was set last
         # What has come and is not delivered, in its order; None: a cancellation.
         self._arrived: deque[int | None] = deque()
@@ -102,10 +101,12 @@ class Bridge:
 
     async def issue(self, activation: Activation) -> None:
         """Have Restate do what an activation has asked for."""
-        self._issuing_ms = _now_ms()
+        timers: list[Operation] = []
         for index, entry in enumerate(activation.entries, activation.first_index):
             operation = self._machine.outstanding.get(index)
-            if operation is not None:
+            if operation is not None and entry.kind == Kind.TIMER:
+                timers.append(operation)
+            elif operation is not None:
                 self._begun[index] = await self._begin(operation, entry)
             elif entry.kind == Kind.CALL:  # and it was given up at once
                 self._call(index, entry)
@@ -113,6 +114,11 @@ class Bridge:
                 await self._end(entry.ref)
             else:
                 await self._do(index, entry)
+        # Restate counts from when it is told. Told in the order of the deadlines, however slowly,
+        # it has none of them fire before one with an earlier deadline.
+        for timer in sorted(timers, key=lambda each: (each.time_ms, each.index)):
+            delay = _milliseconds(timer.time_ms - self._machine.time_ms)
+            self._begun[timer.index] = _Begun(timer, self._context.sleep(delay))
 
     async def _begin(self, operation: Operation, entry: Entry) -> _Begun:
         context = self._context
@@ -122,12 +128,6 @@ class Bridge:
             action = StepAction(self._runner, self._invocation_id, cast(Any, operation))
             run = context.run_typed(name, action.attempt, run_options(options.retry))
             return _Begun(operation, run, action)
-        if kind == Kind.TIMER:
-            # Restate counts from when it is told. What came before it in this activation has taken
-            # time, which must not have one timer overtake another.
-            late_ms = _now_ms() - self._issuing_ms
-            delay_ms = max(0, operation.time_ms - self._machine.time_ms - late_ms)
-            return _Begun(operation, context.sleep(timedelta(milliseconds=delay_ms)))
         if kind == Kind.PROMISE_AWAIT:
             return _Begun(operation, context.promise(name, _BYTES).value())
         if kind == Kind.CALL:
@@ -166,7 +166,7 @@ class Bridge:
                 outgoing.service,
                 outgoing.handler,
                 _argument(outgoing, entry),
-                send_delay=timedelta(milliseconds=delay) if delay > 0 else None,
+                send_delay=_milliseconds(delay) if delay > 0 else None,
                 **_route(outgoing),
             )
         elif kind == Kind.CANCEL_INVOCATION:
@@ -316,13 +316,14 @@ class Bridge:
         return self._ids[name]
 
 
+def _milliseconds(count: int) -> timedelta:
+    # The SDK multiplies seconds by 1000 and cuts: 1.001 s would be 1000 ms, and too early.
+    return timedelta(milliseconds=count, microseconds=500)
+
+
 async def _clock() -> bytes:
     # The SDK's own ctx.time() asks a thread: on a busy loop that is a wait for the GIL, twice.
-    return b"%d" % _now_ms()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    return b"%d" % (time.time_ns() // 1_000_000)
 
 
 def _fetched(future: Any) -> Awaitable[Any]:
