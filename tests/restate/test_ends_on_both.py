@@ -131,11 +131,11 @@ def test_what_was_called_is_cancelled_with_its_caller_and_what_was_sent_is_not(
 ) -> None:
     seen = Seen()
 
-    def other(name: str) -> str:
+    def other(name: str, seconds: float) -> str:
         async def act(ctx: ObjectContext) -> Any:
             await ctx.run("tell", seen.tell, f"{name} begun")
             try:
-                await ctx.sleep(0.4)
+                await ctx.sleep(seconds)
             except asyncio.CancelledError:
                 await ctx.run("tell", seen.tell, f"{name} cancelled")
                 raise
@@ -143,7 +143,7 @@ def test_what_was_called_is_cancelled_with_its_caller_and_what_was_sent_is_not(
 
         return named(act)
 
-    called, sent = other("called"), other("sent")
+    called, sent = other("called", 600), other("sent", 0.2)
 
     async def body(ctx: WorkflowContext) -> Any:
         ref = ctx.send(Thing.act, sent, key=f"{ctx.key}-sent")
