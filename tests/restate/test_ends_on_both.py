@@ -206,7 +206,7 @@ def test_shield_keeps_a_cancellation_from_what_it_guards(world: World) -> None:
 
     async def body(ctx: WorkflowContext) -> Any:
         async def guarded() -> str:
-            await ctx.sleep(0.3)
+            await ctx.sleep(1)
             return await ctx.run("tell", seen.tell, "guarded")
 
         task = asyncio.ensure_future(guarded())
